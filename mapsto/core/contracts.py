@@ -1,0 +1,269 @@
+"""The five words of Mapsto and the values that flow between them.
+
+    example ─codec→ Batch ─corrupt→ Batch ─encoder→ Encoded ─head→ scores ─decode→ prediction
+
+Shape letters: `B` examples, `W` windows (a long example is several; otherwise W = B), `N` positions of the whole batch
+(the sum of the windows' lengths: batches are ragged, nothing is ever padded in a Batch), `D` width, `K` outputs.
+
+Every class here is abstract or final; a subclass fills in what is abstract and overrides nothing else.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping as Named
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+Batch = dict[str, Any]
+"""Field name ↦ Tensor or nested Batch (a pair encoded apart is `{"first": Batch, "second": Batch}`).
+
+`lengths` (W,) positions of each window; `windows` (B,) windows of each example, absent when all have one;
+`target` and `weight` (B, …) for training; fields named in `RAGGED` hold one entry per position (N, …), window after
+window; every other tensor holds one entry per example (B, …).
+"""
+
+RAGGED = frozenset({"ids", "types", "hidden"})
+
+
+@final
+@dataclass(frozen=True)
+class Encoded:
+    """What every encoder gives and every head reads, whatever the modality.
+
+    `rows` (N, D): every real position, window after window; `lengths` (W,); `pooled` (B, D): one vector an example;
+    `grid`: the shape behind the positions where there is one (patches: (rows, columns)).
+    """
+
+    rows: Tensor
+    lengths: Tensor
+    pooled: Tensor
+    grid: tuple[int, ...] | None = None
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """(W, T) bool, true at real positions; T is the longest window."""
+        return torch.arange(int(self.lengths.max()), device=self.lengths.device) < self.lengths[:, None]
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """(W, T, D): `rows` padded with zeros, for heads that want a rectangle."""
+        padded = self.rows.new_zeros(*self.mask.shape, self.rows.shape[-1])
+        padded[self.mask] = self.rows
+        return padded
+
+
+@final
+@dataclass(frozen=True)
+class Loss:
+    """A sum over targets and how many there were: `total / count` is the mean that is reported and optimised.
+
+    Keeping the two apart makes gradient accumulation exact: gradients of totals add up and are divided once by the
+    whole step's count. `parts` are named sums of the same count, for the log.
+    """
+
+    total: Tensor
+    count: float
+    parts: Named[str, float] = field(default_factory=dict)
+
+
+@final
+@dataclass(frozen=True)
+class Step:
+    """One training step, as the loop yields it. All but `seconds` is a function of the seed and the data."""
+
+    index: int  # steps done, counted from 1
+    loss: float  # mean over the step's targets, before the update
+    parts: Named[str, float]
+    norm: float  # global gradient norm before clipping
+    rate: float  # the schedule's factor times the base learning rate
+    examples: int
+    positions: int
+    seconds: float
+
+
+class Codec(ABC):
+    """Raw examples ↔ Batch."""
+
+    name: ClassVar[str]  # its line on the menu
+    fields: ClassVar[tuple[str, ...]]  # the batch fields it makes
+
+    @abstractmethod
+    def encode(self, examples: Sequence[Any]) -> Batch:
+        """Examples as one ragged Batch, in their order."""
+
+    @abstractmethod
+    def decode(self, batch: Batch) -> list[Any]:
+        """The examples again, as far as encoding kept them."""
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """JSON values from which `load` makes an equal codec."""
+
+    @abstractmethod
+    def files(self) -> dict[str, bytes]:
+        """File name ↦ content that `load` needs beside `spec` (a tokenizer)."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, spec: Named[str, Any], files: Named[str, bytes]) -> Codec: ...
+
+
+class Encoder(nn.Module, ABC):
+    """Batch ↦ Encoded."""
+
+    name: ClassVar[str]  # its line on the menu
+    needs: ClassVar[tuple[str, ...]]  # the batch fields it reads
+    width: int  # D
+    attends: frozenset[str]  # of {"full", "causal", "mask"}: the attention it can serve
+
+    @property
+    @abstractmethod
+    def entry(self) -> nn.Module:
+        """The module where the continuous signal begins (embeddings, patch projection)."""
+
+    @property
+    @abstractmethod
+    def depths(self) -> Sequence[nn.Module]:
+        """Its blocks, from the input to the output."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Encoded: ...
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """JSON keyword arguments that build an encoder of the same shape; weights travel apart."""
+
+
+class Staged(Encoder):
+    """An encoder that can stop and start between its blocks, so that what lies below can be computed once and kept."""
+
+    @abstractmethod
+    def below(self, batch: Batch, depth: int) -> Tensor:
+        """(N, D) rows after the entry and the first `depth` blocks."""
+
+    @abstractmethod
+    def above(self, rows: Tensor, batch: Batch, depth: int) -> Encoded:
+        """The rest of the way from `below`'s rows; reads only `lengths` and `windows` of the batch."""
+
+    @final
+    def forward(self, batch: Batch) -> Encoded:
+        """The whole way; a batch that holds `hidden` (N, D) and the int `depth` starts there."""
+        if "hidden" in batch:
+            return self.above(batch["hidden"], batch, int(batch["depth"]))
+        return self.above(self.below(batch, 0), batch, 0)
+
+
+class Objective(nn.Module, ABC):
+    """(Encoder, Batch) ↦ Loss: all that the engine knows."""
+
+    name: ClassVar[str]  # its line on the menu
+    needs: ClassVar[tuple[str, ...]]  # the batch fields it reads
+    demands: ClassVar[str]  # the attention it wants of its encoder: "full", "causal", "mask" or "any"
+
+    @abstractmethod
+    def corrupt(self, batch: Batch, seed: int, step: int) -> Batch:
+        """The batch as it is shown to the encoder: a pure function of its arguments."""
+
+    @abstractmethod
+    def forward(self, encoder: Encoder, batch: Batch) -> Loss: ...
+
+
+class Task(Objective):
+    """An objective that also predicts. Its head sees only `Encoded`."""
+
+    @abstractmethod
+    def score(self, encoded: Encoded) -> Tensor:
+        """(B, K) float32 raw outputs (logits, standardised values) from `Encoded` alone."""
+
+    @abstractmethod
+    def loss(self, scores: Tensor, batch: Batch) -> Loss:
+        """Scores (B, K) against the batch's `target`."""
+
+    @abstractmethod
+    def decode(self, scores: Tensor) -> list[Any]:
+        """(B, K) scores as one small frozen dataclass for each example."""
+
+    @abstractmethod
+    def metrics(self, scores: Tensor, targets: Tensor) -> dict[str, float]:
+        """Named figures, the one that decides first; all higher-is-better."""
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """JSON keyword arguments that build a task of the same shape; weights travel apart."""
+
+    @final
+    def corrupt(self, batch: Batch, seed: int, step: int) -> Batch:
+        return batch
+
+    @final
+    def predict(self, encoder: Encoder, batch: Batch) -> Tensor:
+        return self.score(encoder(batch))
+
+    @final
+    def forward(self, encoder: Encoder, batch: Batch) -> Loss:
+        return self.loss(self.predict(encoder, batch), batch)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Mapping:
+    """codec ∘ encoder ∘ task: the value that strategies map to one another and that a bundle holds."""
+
+    codec: Codec
+    encoder: Encoder
+    task: Task | None = None
+
+
+def rows_of(batch: Batch) -> int:
+    """B: how many examples a batch holds."""
+    if "first" in batch:
+        return rows_of(batch["first"])
+    return len(batch["windows"] if "windows" in batch else batch["lengths"])
+
+
+def positions_of(batch: Batch) -> int:
+    """N: how many positions a batch holds."""
+    if "first" in batch:
+        return positions_of(batch["first"]) + positions_of(batch["second"])
+    return int(batch["lengths"].sum())
+
+
+def sizes_of(batch: Batch) -> Tensor:
+    """(B,) positions of each example."""
+    if "first" in batch:
+        return sizes_of(batch["first"]) + sizes_of(batch["second"])
+    lengths = batch["lengths"]
+    if "windows" not in batch:
+        return lengths
+    owner = torch.repeat_interleave(torch.arange(len(batch["windows"])), batch["windows"])
+    return torch.zeros(len(batch["windows"]), dtype=lengths.dtype).index_add_(0, owner, lengths)
+
+
+def select(batch: Batch, rows: Tensor) -> Batch:
+    """The examples `rows` (int64 indices) of a batch, in that order; plain numbers are carried along."""
+    if "lengths" not in batch:
+        return {k: select(v, rows) if isinstance(v, dict) else v[rows] if isinstance(v, Tensor) else v
+                for k, v in batch.items()}  # fmt: skip
+    windows = ragged(batch["windows"], rows) if "windows" in batch else rows
+    positions = ragged(batch["lengths"], windows)
+
+    def chosen(name: str, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return value[positions if name in RAGGED else windows if name == "lengths" else rows]
+
+    return {name: chosen(name, value) for name, value in batch.items()}
+
+
+def ragged(lengths: Tensor, chosen: Tensor) -> Tensor:
+    """Indices of all entries of the segments `chosen`, where segment i has `lengths[i]` entries, in order."""
+    starts = lengths.cumsum(0) - lengths
+    picked = lengths[chosen]
+    offsets = torch.repeat_interleave(starts[chosen] - (picked.cumsum(0) - picked), picked)
+    return offsets + torch.arange(int(picked.sum()))

@@ -1,0 +1,138 @@
+"""Files that are either whole or absent: written aside, flushed to disk, then renamed.
+
+`write` and `folder` never leave half of anything behind, whatever stops them; `digest` names content by its sha256.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mapsto.core.errors import OutputError
+
+_CHUNK = 1 << 20
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's entries, so that a rename inside it survives a power cut (POSIX only; a no-op elsewhere)."""
+    if os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sync_file(path: Path) -> None:
+    """Flush one file's content to disk."""
+    with open(path, "rb+") as handle:
+        os.fsync(handle.fileno())
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write into one `OutputError` sentence."""
+    try:
+        yield
+    except OSError as fault:
+        why = {
+            errno.ENOSPC: "the disk is full; free some room and run again",
+            errno.EDQUOT: "the disk quota is used up; free some room and run again",
+            errno.EROFS: "the file system is read-only; choose another output",
+            errno.EACCES: "permission was denied; choose an output you may write to",
+            errno.EPERM: "permission was denied; choose an output you may write to",
+            errno.ENOTDIR: "a part of that path is a file, not a folder; choose another output",
+            errno.EISDIR: "it is a folder; name a file",
+            errno.EFBIG: "the file grew past the size that this system allows; choose another output",
+        }.get(fault.errno or 0, f"{fault.strerror or fault}; choose another output")
+        raise OutputError(f"cannot write {str(path)!r}: {why}") from fault
+
+
+def write(path: Path | str, content: bytes | str) -> None:
+    """Write a file atomically (aside, fsync, rename), creating its folder.
+
+    Raises:
+        OutputError: the place cannot be written; nothing is left there.
+    """
+    path = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+            os.chmod(aside, 0o644)
+            os.replace(aside, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(aside)
+            raise
+        sync_folder(path.parent)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """`write` a value as readable JSON with a final newline."""
+    write(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def folder(path: Path | str, replace: bool = False) -> Iterator[Path]:
+    """Fill a folder aside and rename it into place when the block ends well; otherwise leave nothing.
+
+    With `replace`, what stands at `path` is removed only after the new folder is complete.
+
+    Raises:
+        OutputError: the place cannot be written, or holds something and `replace` is false.
+    """
+    path = Path(path)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        os.chmod(aside, 0o755)
+        try:
+            yield aside
+            for part in sorted(aside.rglob("*")):
+                sync_folder(part) if part.is_dir() else sync_file(part)
+            sync_folder(aside)
+            old = None
+            if path.exists():
+                if not replace:
+                    raise OutputError(f"{str(path)!r} already exists; choose another output or remove it")
+                old = path.with_name(f".{path.name}.old")
+                shutil.rmtree(old, ignore_errors=True)
+                os.replace(path, old)
+            os.replace(aside, path)
+            sync_folder(path.parent)
+            if old is not None:
+                shutil.rmtree(old, ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+
+def digest(path: Path | str) -> str:
+    """The sha256 of a file's content, as hexadecimal."""
+    sha = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while block := handle.read(_CHUNK):
+            sha.update(block)
+    return sha.hexdigest()
+
+
+def cache_folder(*parts: str) -> Path:
+    """Where derived, rebuildable things are kept: `$MAPSTO_CACHE`, else `$XDG_CACHE_HOME/mapsto`, else `~/.cache/mapsto`."""
+    base = os.environ.get("MAPSTO_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "mapsto"
+    )
+    return Path(base).joinpath(*parts)

@@ -1,0 +1,45 @@
+"""What a user may say about a transfer run; everything left out is derived by the plan and saved beside the answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mapsto.core.config import option
+from mapsto.core.durations import Duration
+
+STRATEGIES = ("auto", "zero-shot", "frozen", "contrast", "partial", "lora", "full")
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    """The request of `mapsto transfer`. `None` means: derive it and say why."""
+
+    train: str = option(help="labelled data: a CSV, TSV, JSONL or Parquet file, or a datasets folder")
+    target: str = option(help="the column to predict")
+    source: str = option("minilm", help="the pretrained model: an alias, a folder, a bundle or a hub id")
+    out: str | None = option(None, help="the folder to write the model and the run to; it also makes the run resumable")
+    test: str | None = option(None, help="held-out data that nothing is fitted or chosen on")
+    valid: str | None = option(None, help="validation data; otherwise a part of the training data is set aside")
+    text: tuple[str, ...] | None = option(None, help="the text column, or two for a pair")
+    task: str | None = option(
+        None, choices=("single", "multi", "ordinal", "number"), help="what the target is; inferred from its values"
+    )
+    order: tuple[str, ...] | None = option(None, help="names of an ordinal target from the lowest to the highest")
+    strategy: str = option("auto", choices=STRATEGIES, help="how to transfer; auto climbs a ladder of them")
+    budget: Duration = option(Duration(60, "seconds"), help="how long to work: '10min', '3 epochs', '500 steps'")
+    seed: int = option(0, least=0, help="every random choice follows from it")
+    shots: int | None = option(None, above=0, help="use only this many training rows of each class")
+    balance: str = option("auto", choices=("auto", "none", "classes"), help="weigh classes by inverse frequency")
+    group: str | None = option(None, help="a column whose equal values stay on one side of the validation split")
+    time: str | None = option(None, help="a column to order by: validation takes the latest rows")
+    max_length: int | None = option(None, least=8, help="positions in one window; at most what the model can take")
+    long: str = option("windows", choices=("windows", "cut"), help="what to do with longer texts")
+    pair: str = option("auto", choices=("auto", "joint", "apart"), help="read the two texts as one input or as two")
+    epochs: float | None = option(None, above=0, help="passes over the training rows of a tuned rung")
+    batch: int | None = option(None, least=1, help="examples in one update")
+    rate: float | None = option(None, above=0, help="the peak learning rate of a tuned rung")
+    layers: int | None = option(None, least=1, help="how many upper blocks 'partial' tunes")
+    rank: int = option(8, least=1, help="rank of the LoRA matrices")
+    receipt: str = option("brief", choices=("brief", "full"), help="full also trains the same net from random weights")
+    online: bool = option(False, help="allow fetching the model that was named from the Hugging Face hub")
+    tensorboard: bool = option(False, help="also write TensorBoard event files")
