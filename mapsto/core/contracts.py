@@ -151,11 +151,8 @@ class Staged(Encoder):
     def above(self, rows: Tensor, batch: Batch, depth: int) -> Encoded:
         """The rest of the way from `below`'s rows; reads only `lengths` and `windows` of the batch."""
 
-    @final
     def forward(self, batch: Batch) -> Encoded:
-        """The whole way; a batch that holds `hidden` (N, D) and the int `depth` starts there."""
-        if "hidden" in batch:
-            return self.above(batch["hidden"], batch, int(batch["depth"]))
+        """The whole way; final."""
         return self.above(self.below(batch, 0), batch, 0)
 
 
@@ -205,8 +202,8 @@ class Task(Objective):
     def predict(self, encoder: Encoder, batch: Batch) -> Tensor:
         return self.score(encoder(batch))
 
-    @final
     def forward(self, encoder: Encoder, batch: Batch) -> Loss:
+        """The loss of the prediction; final."""
         return self.loss(self.predict(encoder, batch), batch)
 
 
@@ -238,7 +235,7 @@ def sizes_of(batch: Batch) -> Tensor:
     """(B,) positions of each example."""
     if "first" in batch:
         return sizes_of(batch["first"]) + sizes_of(batch["second"])
-    lengths = batch["lengths"]
+    lengths: Tensor = batch["lengths"]
     if "windows" not in batch:
         return lengths
     owner = torch.repeat_interleave(torch.arange(len(batch["windows"])), batch["windows"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from mapsto.core.config import option
 from mapsto.core.durations import Duration
@@ -26,7 +27,7 @@ class TransferConfig:
     )
     order: tuple[str, ...] | None = option(None, help="names of an ordinal target from the lowest to the highest")
     strategy: str = option("auto", choices=STRATEGIES, help="how to transfer; auto climbs a ladder of them")
-    budget: Duration = option(Duration(60, "seconds"), help="how long to work: '10min', '3 epochs', '500 steps'")
+    budget: Duration | None = option(None, help="how long to work: '10min', '3 epochs', '500 steps'")
     seed: int = option(0, least=0, help="every random choice follows from it")
     shots: int | None = option(None, above=0, help="use only this many training rows of each class")
     balance: str = option("auto", choices=("auto", "none", "classes"), help="weigh classes by inverse frequency")
@@ -43,3 +44,4 @@ class TransferConfig:
     receipt: str = option("brief", choices=("brief", "full"), help="full also trains the same net from random weights")
     online: bool = option(False, help="allow fetching the model that was named from the Hugging Face hub")
     tensorboard: bool = option(False, help="also write TensorBoard event files")
+    plan: dict[str, Any] | None = option(None, help="a plan that was resolved before: what a repeat computes by")

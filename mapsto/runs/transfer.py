@@ -1,0 +1,248 @@
+"""A transfer from its request to its bundle, as a stream of events.
+
+    read and audit → plan → climb → judge → prove → save
+
+Whoever iterates decides what is shown; stopping between two events leaves what is needed to go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+
+from mapsto.bundle.format import Facts
+from mapsto.bundle.load import load
+from mapsto.bundle.receipt import Receipt
+from mapsto.bundle.save import save
+from mapsto.core import random
+from mapsto.core.contracts import Mapping as Composed
+from mapsto.core.contracts import Step
+from mapsto.core.errors import OutputError
+from mapsto.data.split import holdout
+from mapsto.engine.watch import Asked, signals
+from mapsto.evaluate import intervals
+from mapsto.runs import place as places
+from mapsto.runs import plan as plans
+from mapsto.runs import prepare, prove
+from mapsto.runs.config import TransferConfig
+from mapsto.runs.events import Climbed, Event, Finished, Found, Judged, Planned, Progress, Receipted
+from mapsto.runs.judge import judged
+from mapsto.runs.place import Place
+from mapsto.runs.plan import Plan
+from mapsto.runs.prepare import Start, Table
+from mapsto.transfer.job import Job
+from mapsto.transfer.ladder import Advance, Ladder, Tried
+from mapsto.transfer.tune import JOURNAL, Tuning, Watch
+
+OVERRUN = 1.5  # budgets after which a tuned rung ends before its time
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What a run returns: a mapping and its facts."""
+
+    mapping: Composed
+    facts: Facts
+
+
+Stream = Generator[Event, None, Made | None]
+
+
+def run(request: TransferConfig, data: Mapping[str, Any] | None = None, dry: bool = False) -> Stream:
+    """Yields events; returns what was made (None for a dry run, which ends after the plan).
+
+    Raises:
+        MapstoError: bad data, options, source or output, before anything is written; `Stopped` with what was done kept.
+    """
+    out = None if request.out is None else Path(request.out).expanduser().absolute()
+    if out is not None and out.exists() and not out.with_name(f"{out.name}.run").exists():
+        return (yield from _again(request, out))
+    table = prepare.read(request, data)
+    yield Found(table.lines(), table.plain())
+    start = prepare.start(request, table)
+    if dry:
+        plan = _planned(request, table, start, None)
+        yield _told(plan)
+        return None
+    with places.claim(request.out) as place, signals() as asked:
+        plan = _planned(request, table, start, place)
+        yield _told(plan)
+        return (yield from _Climb(request, table, start, plan, place, asked).events())
+
+
+def _again(request: TransferConfig, out: Path) -> Stream:
+    """The same request once more: the finished model answers."""
+    if not (out / "mapsto.json").exists():
+        raise OutputError(f"{str(out)!r} already exists and is no model of this run; choose another out or remove it")
+    held = load(out)
+    places.finished(request, held.facts.config, out)
+    told = held.facts.metrics
+    yield Judged(tuple(told.get("lines", ())), told)
+    if held.facts.receipt is not None:
+        yield Receipted(held.facts.receipt.lines(), held.facts.receipt.plain())
+    yield _finished(request, place_of(out), {"already": True})
+    return Made(held.mapping, held.facts)
+
+
+def place_of(out: Path) -> Place:
+    """The place of a finished run."""
+    return Place(out, out)
+
+
+def _planned(request: TransferConfig, table: Table, start: Start, place: Place | None) -> Plan:
+    """The unfinished run's plan, the request's own, or a new one; written down before anything is computed."""
+    plan = place.plan(request) if place is not None else None
+    if plan is None and request.plan is not None:
+        plan = Plan.load(request.plan)
+    if plan is None:
+        plan = plans.derive(request, table, start)
+    for what, was, now in (("training data", plan.data, table.train.fingerprint),
+                           ("source", plan.weights, start.source.sha256)):  # fmt: skip
+        if was != now:
+            raise OutputError(f"the {what} changed since this run was planned; choose another out to start anew")
+    plan.machine.settle()
+    if place is not None:
+        place.record(request, plan)
+    return plan
+
+
+def _told(plan: Plan) -> Planned:
+    return Planned(plan.lines(), plan.plain(), plan.seconds, plan.memory)
+
+
+@final
+class _Climb:
+    """One run between its plan and its bundle."""
+
+    def __init__(self, request: TransferConfig, table: Table, start: Start, plan: Plan, place: Place,
+                 asked: Asked) -> None:  # fmt: skip
+        self.request, self.table, self.start, self.plan, self.place = request, table, start, plan, place
+        self.asked, self.begun = asked, time.perf_counter()
+        self.tried: list[Tried] = []
+        self.job = _job(request, table, start, plan, place)
+        self.watch = Watch(asked, self._overdue, self._overran, request.tensorboard)
+
+    def events(self) -> Stream:
+        """The climb, the table, the receipt, the bundle."""
+        proof = prove.Proof(self.start)
+        ladder = Ladder(self.job, self.plan.rungs, self.watch, self.plan.judged)
+        climb = ladder.climb()
+        while True:
+            try:
+                event = next(climb)
+            except StopIteration as end:
+                best = end.value
+                break
+            yield from self._shown(event)
+        verdict = judged(self.table, self.job, best)
+        yield Judged(verdict.lines, verdict.plain)
+        blank = prove.blank(self.job, self.plan.rungs, self.watch) if self.request.receipt == "full" else None
+        seconds = time.perf_counter() - self.begun
+        receipt = proof.receipt(self.tried, self.plan.rungs, seconds, verdict.words, blank)
+        yield Receipted(receipt.lines(), receipt.plain())
+        facts = self._facts(best.rung, verdict.plain, receipt, best.extras)
+        if self.place.out is not None:
+            save(best.mapping, self.place.out, facts, replace=True)
+            places.clear(self.place)
+        yield _finished(self.request, self.place, {"metrics": verdict.plain, "receipt": receipt.plain()})
+        return Made(best.mapping, facts)
+
+    def _shown(self, event: Advance | Step | Tried) -> Generator[Event, None, None]:
+        if isinstance(event, Tried):
+            self.tried.append(event)
+            yield _climbed(event, first=len(self.tried) == 1)
+            if event.kept and self.place.out is not None and len(self.tried) < len(self.plan.rungs):
+                facts = self._facts(event.rung, dict(event.figures), None, event.candidate.extras)
+                save(event.candidate.mapping, self.place.out, facts, replace=True)
+        elif isinstance(event, Advance):
+            yield Progress(event.rung, event.done, event.total)
+            if self.asked:
+                raise self.asked.stopped(0)
+        else:
+            rung = next(r for r in self.plan.rungs[len(self.tried) :] if isinstance(r, Tuning))
+            yield Progress(rung.rung, event.index, rung.stop or rung.steps, event.loss, event.positions / event.seconds,
+                           "steps", event.seconds * ((rung.stop or rung.steps) - event.index))  # fmt: skip
+
+    def _overdue(self) -> bool:
+        budget = self.plan.budget
+        return budget is not None and time.perf_counter() - self.begun > OVERRUN * budget
+
+    def _overran(self, rung: str, step: int) -> None:
+        """Write down where the budget ended a rung, before it ends: a resumed or repeated run ends there too."""
+        self.plan = self.plan.stopped(rung, step)
+        self.place.record(self.request, self.plan)
+
+    def _facts(self, rung: str, metrics: Mapping[str, Any], receipt: Receipt | None,
+               extras: Mapping[str, bytes]) -> Facts:  # fmt: skip
+        origin, source = self.start.origin, self.start.source
+        examples = [text for text in prepare.sample(self.table.train, 64) if len(str(text)) <= 400][:8]
+        return Facts(
+            strategy=rung, receipt=receipt, metrics=metrics, data=self.table.plain(), examples=examples,
+            source={"name": origin.name, "sha256": origin.sha256, "pooling": source.pooling,
+                    "normalize": source.normalize, "architecture": source.config["model_type"]},
+            config=places.resolved(self.request, self.plan), extras={**extras, JOURNAL: self._journal()},
+        )  # fmt: skip
+
+    def _journal(self) -> bytes:
+        """The steps of every tuned rung, one after the other."""
+        names = [r.rung for r in self.plan.rungs if isinstance(r, Tuning)]
+        paths = [self.job.place / name / JOURNAL for name in names]
+        return b"".join(path.read_bytes() for path in paths if path.exists())
+
+
+def _job(request: TransferConfig, table: Table, start: Start, plan: Plan, place: Place) -> Job:
+    train, valid = table.train, table.valid
+    target = table.labels.encode(train)
+    used = np.sort(random.permutation(len(train), request.seed, "rows")[: plan.rows])
+    learn, judge = used, np.empty(0, np.int64)
+    if plan.share:
+        parts = holdout(train.take(used), target[used], plan.share, request.seed, plan.split)
+        learn, judge = used[parts[0]], used[parts[1]]
+    texts: Sequence[Any] = train.texts
+    if valid is not None:
+        texts = _Both(train.texts, valid.texts)
+        target = torch.cat([target, table.labels.encode(valid)])
+        judge = np.arange(len(train), len(train) + len(valid))
+    mark = train.fingerprint + (valid.fingerprint if valid is not None else "")
+    return Job(start.codec, start.encoder, start.task, texts, target, mark, learn, judge, plan.machine, request.seed,
+               place.work, intervals.compare, refit=plan.share > 0)  # fmt: skip
+
+
+@final
+@dataclass(frozen=True)
+class _Both(Sequence[Any]):
+    """Two sequences end to end."""
+
+    first: Sequence[Any]
+    second: Sequence[Any]
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.first[index] if index < len(self.first) else self.second[index - len(self.first)]
+
+
+def _climbed(tried: Tried, first: bool) -> Climbed:
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in list(tried.figures.items())[:2]) or "not judged"
+    gain = "" if tried.gain is None else f", {tried.gain:+.3f} on the one below"
+    why = "" if first else ", kept" if tried.kept else ", not kept: within noise"
+    line = f"{tried.rung}\t{figures}{gain}{why}\t{tried.seconds:.1f} s"
+    plain = {"figures": dict(tried.figures), "gain": tried.gain, "seconds": tried.seconds, **tried.candidate.facts}
+    return Climbed(tried.rung, tried.kept, line, plain)
+
+
+def _finished(request: TransferConfig, place: Place, plain: Mapping[str, Any]) -> Finished:
+    if place.out is None:
+        return Finished(None, (), plain)
+    folder = str(request.out)
+    commands = (f'mapsto predict {folder} "your text"', f"mapsto verify {folder}",
+                f"mapsto export {folder} --to hf --out {folder}-hf")  # fmt: skip
+    return Finished(folder, commands, plain)

@@ -1,0 +1,192 @@
+"""The ladder: from what costs nothing to what costs most, keeping a rung only if validation says so beyond noise.
+
+    zero-shot → frozen → contrast (few labels) → partial or lora → full
+
+Each rung starts from the best one below it, so there is a usable model from the first second on. A single strategy is
+the same climb with that rung alone at its end, kept whatever validation says.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mapsto.core.contracts import Batch, Step
+from mapsto.core.contracts import Mapping as Composed
+from mapsto.core.durations import Duration
+from mapsto.engine import infer
+from mapsto.engine.loop import Run, Settings
+from mapsto.objectives.contrast import Contrast
+from mapsto.tasks.classify import Classify
+from mapsto.transfer import cache, contrast, heads, zeroshot
+from mapsto.transfer.job import Candidate, Indices, Job, copied
+from mapsto.transfer.tune import Tuning, Watch, train, tune
+
+
+@final
+@dataclass(frozen=True)
+class Advance:
+    """How many of the rows a rung has encoded."""
+
+    rung: str
+    done: int
+    total: int
+
+
+@final
+@dataclass(frozen=True)
+class Tried:
+    """A finished rung: its `figures`, the deciding one first, and by how much it rose above the last.
+
+    `seconds` is what it took here; everything else follows from seed and data.
+    """
+
+    rung: str
+    kept: bool
+    figures: Mapping[str, float]
+    gain: float | None
+    seconds: float
+    candidate: Candidate
+
+
+Rung = str | Tuning  # "zero-shot", "frozen", or a tuned rung's plan
+Climb = Generator[Advance | Step | Tried, None, Candidate]
+
+
+@final
+class Ladder:
+    """One climb over `rungs`. With `judged` false the last rung is kept unasked."""
+
+    def __init__(self, job: Job, rungs: Sequence[Rung], watch: Watch, judged: bool = True) -> None:
+        self.job, self.rungs, self.watch, self.judged = job, rungs, watch, judged
+        self._weights = cache.weights_digest(job.source)
+        self._pooled: dict[str, Tensor] = {}
+        self._below: dict[str, Batch] = {}
+        self._strength = 1.0
+
+    def climb(self) -> Climb:
+        """Yields rows encoded, steps and finished rungs; returns the candidate that stands at the end."""
+        best: Candidate | None = None
+        for rung in self.rungs:
+            start = time.perf_counter()
+            name = rung if isinstance(rung, str) else rung.rung
+            found = yield from self._made(rung, best)
+            gain, kept = self._verdict(best, found, last=rung is self.rungs[-1])
+            yield Tried(name, kept, self._figures(found), gain, time.perf_counter() - start, found)
+            best = found if kept or best is None else best
+        assert best is not None
+        return self._settled(best)
+
+    @property
+    def _truth(self) -> Tensor:
+        return self.job.target[self.job.judge]
+
+    def _made(self, rung: Rung, best: Candidate | None) -> Generator[Advance | Step, None, Candidate]:
+        if isinstance(rung, str):
+            probed: Candidate = yield from self._zero_shot() if rung == "zero-shot" else self._frozen()
+            return probed
+        if rung.rung == "contrast":
+            return (yield from self._contrast(rung))
+        assert best is not None
+        return (yield from tune(self.job, rung, best.mapping, self.watch, self._below if rung.cached else None))
+
+    def _verdict(self, best: Candidate | None, found: Candidate, last: bool) -> tuple[float | None, bool]:
+        if best is None or not len(found.scores) or not len(best.scores):
+            return None, True
+        assert found.mapping.task is not None
+        verdict = self.job.compare(best.scores, found.scores, self._truth, found.mapping.task)
+        return verdict.gain, verdict.beyond_noise or (last and not self.judged)
+
+    def _figures(self, found: Candidate) -> dict[str, float]:
+        """On the judging rows; where there are none, on rows by heads that never saw them."""
+        job = self.job
+        if len(found.scores):
+            return job.task.metrics(found.scores, self._truth)
+        if found.held is not None:
+            return job.task.metrics(found.held, job.target[job.learn])
+        return {}
+
+    def _features(self, name: str, rung: str) -> Generator[Advance, None, Tensor]:
+        """The source's pooled vectors of `learn` or `judge` rows, computed or read once."""
+        rows: Indices = getattr(self.job, name)
+        if name not in self._pooled and len(rows):
+            job = self.job
+            depth = next((len(job.source.depths) - (r.layers or 1) for r in self.rungs
+                          if isinstance(r, Tuning) and r.cached), None)  # fmt: skip
+            named = cache.key(self._weights, job.codec, job.fingerprint, rows, job.machine, depth)
+            run = cache.features(job.source, job.encoder_of(rows), len(rows), named, job.machine, job.positions, depth)
+            while True:
+                try:
+                    yield Advance(f"{rung} features", next(run), len(rows))
+                except StopIteration as end:
+                    kept: cache.Kept = end.value
+                    break
+            self._pooled[name] = kept.pooled
+            if kept.below is not None:
+                self._below[name] = kept.below
+        return self._pooled.get(name, torch.empty(0, self.job.source.width))
+
+    def _zero_shot(self) -> Generator[Advance, None, Candidate]:
+        job = self.job
+        assert isinstance(job.task, Classify)
+        batch = job.codec.encode([zeroshot.spoken(name) for name in job.task.names])
+        with torch.inference_mode(), job.machine.autocast():
+            named = job.source.eval()(infer.moved(batch, job.machine.device)).pooled.float().cpu()
+        judge = yield from self._features("judge", "zero-shot")
+        return self._probed("zero-shot", zeroshot.head(named), judge)
+
+    def _frozen(self) -> Generator[Advance, None, Candidate]:
+        judge = yield from self._features("judge", "frozen")
+        learn = yield from self._features("learn", "frozen")
+        head = self._fitted(learn, self.job.learn)
+        self._strength = head.strength
+        return self._probed("frozen", head, judge)
+
+    def _contrast(self, plan: Tuning) -> Generator[Advance | Step, None, Candidate]:
+        job = self.job
+        encoder, codes = copied(job.source), job.target[job.learn]
+        settings = Settings(plan.steps, rate=plan.rate, warmup=Duration(1, "steps"), seed=job.seed)
+        drawn = contrast.Plan(settings, plan.batch // (plan.shots or 1), plan.shots or 1, ())
+        batches = contrast.batches(codes.numpy(), job.encoder_of(job.learn), drawn)
+        run = Run(Contrast(), encoder, batches, settings, contrast.rules(encoder), job.machine)
+        yield from train(job, plan, run, self.watch, None)
+        encoder.requires_grad_(True).eval()
+        head = self._fitted(job.pooled(encoder, job.learn), job.learn)
+        task = copied(job.task)
+        head.install(task.head)
+        found = job.scores(encoder, task, job.judge) if len(job.judge) else torch.empty(0)
+        return Candidate("contrast", Composed(job.codec, encoder, task), found, None, {"strength": head.strength})
+
+    def _fitted(
+        self, features: Tensor, rows: Indices, strengths: Sequence[float] = heads.STRENGTHS
+    ) -> heads.LinearHead:
+        task, target = self.job.task, self.job.target[rows]
+        weight = task.weights[target] if isinstance(task, Classify) and task.weights is not None else None
+        kind, outputs = (task.kind, len(task.names)) if isinstance(task, Classify) else ("number", 1)
+        return heads.fit(features, target, kind, outputs, weight, self.job.seed, strengths=strengths)
+
+    def _probed(self, rung: str, head: heads.LinearHead, judge: Tensor) -> Candidate:
+        """A candidate of the untouched source under a linear head."""
+        task = copied(self.job.task)
+        head.install(task.head)
+        scores = head.scores(judge) if len(judge) else torch.empty(0)
+        facts = {"strength": head.strength}
+        return Candidate(rung, Composed(self.job.codec, self.job.source, task), scores, head.out_of_fold, facts)
+
+    def _settled(self, best: Candidate) -> Candidate:
+        """The last candidate as it is served: a linear head is fitted once more, on the judging rows as well."""
+        task = best.mapping.task
+        if best.rung == "frozen" and self.job.refit:
+            rows = np.concatenate([self.job.learn, self.job.judge])
+            both = torch.cat([self._pooled["learn"], self._pooled["judge"]])
+            head = self._fitted(both, rows, (self._strength,))
+            head.install(task.head)  # type: ignore[union-attr, arg-type]
+        if isinstance(task, Classify) and task.kind == "multi" and len(best.scores):
+            task.choose_thresholds(best.scores, self._truth)
+        return best

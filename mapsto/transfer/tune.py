@@ -1,0 +1,180 @@
+"""Tune an encoder and its head on labelled rows: one rung that trains weights, resumable to the bit.
+
+The head starts from the best linear head on frozen features, so that tuning begins where probing ended instead of
+first tearing the features apart (linear probing then fine-tuning: Kumar et al. 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from mapsto.core.config import option
+from mapsto.core.contracts import Batch, Encoded, Encoder, Staged, Step, select
+from mapsto.core.contracts import Mapping as Composed
+from mapsto.core.durations import Duration
+from mapsto.data.loader import Loader
+from mapsto.engine import infer
+from mapsto.engine.checkpoint import Checkpoints, Keeper
+from mapsto.engine.loop import Run, Settings
+from mapsto.engine.watch import Asked, Journal
+from mapsto.transfer import freeze, lowrank
+from mapsto.transfer.job import Candidate, Indices, Job, copied
+
+JOURNAL = "metrics.jsonl"
+
+
+@final
+@dataclass(frozen=True)
+class Tuning:
+    """A tuned rung as the plan resolved it: all that it computes follows from this, the job and the seed."""
+
+    rung: str = option(choices=("contrast", "partial", "lora", "full"), help="which parameters move")
+    steps: int = option(above=0, help="updates")
+    batch: int = option(above=0, help="examples in one update")
+    rate: float = option(above=0, help="peak learning rate")
+    layers: int | None = option(None, least=1, help="upper blocks that 'partial' tunes")
+    shots: int | None = option(None, least=1, help="rows of a class in one step of 'contrast'")
+    rank: int = option(8, least=1, help="rank of the LoRA matrices")
+    cached: bool = option(False, help="whether the activations below the tuned blocks are kept")
+    looks: int = option(4, least=1, help="how often validation looks, evenly over the run")
+    stop: int | None = option(None, least=1, help="the step at which the budget ended the run before its time")
+    seconds: float = option(0.0, least=0, help="predicted")
+
+
+@final
+class Upper(Encoder):
+    """The blocks of a staged encoder from `depth` on; reads the `hidden` rows that the blocks below have made."""
+
+    name = "upper"
+    needs = ("hidden", "lengths")
+
+    def __init__(self, inner: Staged, depth: int) -> None:
+        super().__init__()
+        self.inner, self.depth = inner, depth
+        self.width, self.attends = inner.width, inner.attends
+
+    @property
+    def entry(self) -> Any:
+        """The inner encoder's."""
+        return self.inner.entry
+
+    @property
+    def depths(self) -> Any:
+        """The inner encoder's, those below `depth` too."""
+        return self.inner.depths
+
+    def forward(self, batch: Batch) -> Encoded:
+        """From the cached rows to the end."""
+        return self.inner.above(batch["hidden"].float(), batch, self.depth)
+
+    def spec(self) -> dict[str, Any]:
+        """It is never saved: the inner encoder is."""
+        raise AssertionError("an Upper only lives while its inner encoder is tuned")
+
+
+@final
+@dataclass(frozen=True)
+class Watch:
+    """How a rung is watched while it trains: whether it is asked to stop, or over its time (and whom to tell then)."""
+
+    asked: Asked
+    overdue: Callable[[], bool]
+    overran: Callable[[str, int], None]
+    tensorboard: bool = False
+
+
+def train(
+    job: Job, plan: Tuning, run: Run, watch: Watch, judged: Callable[[], dict[str, float]] | None
+) -> Generator[Step, None, None]:
+    """Yields each step of `run`, journalled, judged now and then, and saved so that the same call goes on from there.
+
+    Ends with the weights that `judged` (figures, the deciding one first) found best, or else the last ones.
+    """
+    keeper = Keeper(run.weights)
+    points = Checkpoints(job.place / plan.rung)
+    saved = points.newest()
+    if saved is not None:
+        run.restore(saved.tensors, saved.meta["run"])
+        keeper.restore(saved.tensors, saved.meta["keeper"])
+    end = plan.stop or plan.steps
+    board = points.folder / "board" if watch.tensorboard else None
+    with Journal(points.folder / JOURNAL, saved.meta["journal"] if saved else None, board) as journal:
+        while run.index < end:
+            step = next(run)
+            journal.step(step)
+            if step.index < end and watch.overdue():
+                end = step.index
+                watch.overran(plan.rung, end)
+            if judged is not None and (step.index == end or step.index % max(1, plan.steps // plan.looks) == 0):
+                figures = judged()
+                journal.event("valid", step.index, **figures)
+                keeper.offer(next(iter(figures.values())), step.index)
+            if watch.asked or step.index == end or points.due(step.index):
+                tensors, meta = run.state()
+                best, kept = keeper.state()
+                points.save(step.index, {**tensors, **best}, {"run": meta, "keeper": kept, "journal": journal.mark()})
+            yield step
+            if watch.asked and step.index < end:
+                raise watch.asked.stopped(step.index)
+    keeper.back()
+
+
+def tune(
+    job: Job, plan: Tuning, start: Composed, watch: Watch, below: Mapping[str, Batch] | None = None
+) -> Generator[Step, None, Candidate]:
+    """Yields each step; returns what the best look at validation found.
+
+    `below` holds the cached rows under the tuned blocks, of the rows `learn` and `judge`.
+    """
+    assert start.task is not None
+    encoder, task = copied(start.encoder), copied(start.task)
+    handle = None
+    moving, learn, judge = encoder, job.encoder_of(job.learn), job.encoder_of(job.judge)
+    if plan.rung == "lora":
+        handle = lowrank.adapt(encoder, plan.rank, job.seed)
+    if below is not None:
+        moving = Upper(encoder, len(encoder.depths) - (plan.layers or 1))
+        learn = _cached(below["learn"], job.target[job.learn])
+        judge = _cached(below["judge"], job.target[job.judge]) if "judge" in below else judge
+    loader = Loader(learn, len(job.learn), plan.batch, job.seed, job.positions, purpose=plan.rung)
+    settings = Settings(steps=plan.steps, rate=plan.rate, warmup=Duration(0.1, "fraction"), seed=job.seed)
+    run = Run(task, moving, loader, settings, _rules(plan, moving), job.machine, loader.per_epoch)
+
+    def scores() -> Tensor:
+        moving.eval()
+        task.eval()
+        count = len(job.judge)
+        return infer.collect(lambda b: task.predict(moving, b), judge, count, job.machine, job.positions)
+
+    truth = job.target[job.judge]
+    yield from train(job, plan, run, watch, (lambda: task.metrics(scores(), truth)) if len(truth) else None)
+    found = scores() if len(truth) else torch.empty(0)
+    extras = lowrank.files(handle) if handle is not None else {}
+    if handle is not None:
+        encoder = lowrank.merge(handle)
+    encoder.requires_grad_(True)
+    made = Composed(job.codec, encoder.eval(), task.eval())
+    return Candidate(plan.rung, made, found, None, {"steps": run.index}, extras)
+
+
+def _rules(plan: Tuning, encoder: Encoder) -> freeze.Rules:
+    if plan.rung == "lora":
+        return freeze.lora()
+    if plan.rung == "partial":
+        return freeze.partial(encoder, plan.layers or 1)
+    return freeze.full(encoder)
+
+
+def _cached(below: Batch, target: Tensor) -> Callable[[Indices], Batch]:
+    """`encode` of rows whose lower blocks were computed before: nothing is tokenised or run again."""
+
+    def encode(numbers: Indices) -> Batch:
+        chosen = torch.from_numpy(numbers)
+        return {**select(below, chosen), "target": target[chosen]}
+
+    return encode
