@@ -1,0 +1,171 @@
+"""Which columns are the text, the target and the rest, with a reason for every choice.
+
+Looked at is the head of the table (10,000 rows, or 32 MB). A column reads like sentences when its values hold three words or more
+on average (in Chinese and Japanese: six characters or more) and mostly differ. Two such columns are a pair.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from mapsto.core.errors import ConfigError, DataError, listing
+from mapsto.data.chunks import Chunk, Source, short
+from mapsto.data.kinds import KINDS, kind_of, missing, number
+
+_HEAD, _HEAD_SIZE = 10_000, 32 << 20
+_NAMED = ({"sentence1", "sentence2"}, {"premise", "hypothesis"}, {"question1", "question2"}, {"text1", "text2"},
+          {"question", "sentence"}, {"text_a", "text_b"}, {"query", "passage"}, {"question", "answer"})  # fmt: skip
+_DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}([T ].*)?")
+_WORD = re.compile(r"[一-鿿぀-ヿ가-힯ก-๛]|[^\W一-鿿぀-ヿ가-힯ก-๛]+")
+_CJK = re.compile(r"[一-鿿぀-ヿก-๛]")
+
+
+@final
+@dataclass(frozen=True)
+class Columns:
+    """What is read from a table: one or two text columns, the target and its kind, what to split by; and why."""
+
+    text: tuple[str, ...]
+    target: str | None = None
+    kind: str | None = None  # single, multi, ordinal, number; None without a target
+    group: str | None = None
+    time: str | None = None
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> Columns:
+        """The text columns alone, for data to predict."""
+        return Columns(self.text)
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The columns that have to be read, each once."""
+        named = (*self.text, self.target, self.group, self.time)
+        return tuple(dict.fromkeys(name for name in named if name is not None))
+
+
+def infer(
+    source: Source,
+    *,
+    text: Sequence[str] | str | None = None,
+    target: str | None = None,
+    task: str | None = None,
+    order: Sequence[str] | None = None,
+    group: str | None = None,
+    time: str | None = None,
+) -> Columns:
+    """The columns to use; what is named is only checked, the rest is inferred.
+
+    Raises:
+        DataError: no such column, no text column, a target that cannot be what `task` says.
+        ConfigError: options that exclude each other.
+    """
+    named = (text,) if isinstance(text, str) else tuple(text or ())
+    for role, name in [("text column", n) for n in named] + [
+        ("target column", target), ("group column", group), ("time column", time),
+    ]:  # fmt: skip
+        if name is not None:
+            source.require(name, role)
+    _check_options(named, target, task, order)
+    head = _head(source)
+    for name in named:
+        if odd := {type(v).__name__ for v in head[name] if isinstance(v, (bytes, list, tuple, dict))}:
+            raise DataError(
+                f"{source.name}: text column {name!r} holds {listing(sorted(odd))} instead of text; name another"
+            )
+    taken = {name for name in (target, group, time) if name is not None}
+    reasons: list[str] = []
+    chosen = named or _text_columns(source, head, taken, reasons)
+    kind = None
+    if target is not None:
+        kind, reason = kind_of(source.name, target, head[target], task, order)
+        reasons.append(f"target {target!r}: {reason}")
+    return Columns(chosen, target, kind, group, time, tuple(reasons))
+
+
+def _check_options(text: tuple[str, ...], target: str | None, task: str | None, order: Sequence[str] | None) -> None:
+    if len(text) > 2 or len(set(text)) < len(text):
+        raise ConfigError(f"text: expected one column or two different ones, got {listing(text)}")
+    if target in text:
+        raise ConfigError(f"column {target!r} cannot be both the text and the target; name another target")
+    if task is not None and task not in KINDS:
+        raise ConfigError(f"task: no such choice as {task!r}; there is {listing(KINDS)}")
+    if order is not None and task not in {None, "ordinal"}:
+        raise ConfigError(f"order is for an ordinal target, but task is {task!r}; drop one of the two")
+    if order is not None and (len(order) < 2 or len(set(order)) < len(order)):
+        raise ConfigError(f"order: expected two or more different names, got {listing(order)}")
+    if task == "ordinal" and order is None:
+        raise ConfigError("an ordinal task needs its names in order, from the lowest to the highest: give order")
+
+
+def _head(source: Source) -> Chunk:
+    head: Chunk = {name: [] for name in source.columns}
+    size = 0
+    for chunk in source.chunks(64):
+        for name, values in chunk.items():
+            head[name].extend(values)
+            size += sum(len(v) for v in values if isinstance(v, (str, bytes)))
+        if len(head[source.columns[0]]) >= _HEAD or size >= _HEAD_SIZE:
+            break
+    return head
+
+
+def _text_columns(source: Source, head: Chunk, taken: set[str], reasons: list[str]) -> tuple[str, ...]:
+    left = {name: _describe(values) for name, values in head.items() if name not in taken}
+    open_ = [name for name, (role, _) in left.items() if role in {"sentences", "words"}]
+    if not open_:  # then a single column of strings will do, however little they differ
+        words = [name for name, (role, _) in left.items() if role == "few"]
+        open_ = words if len(words) == 1 else []
+    if not open_:
+        parts = [f"{short(name)!r} {why}" for name, (_, why) in left.items()] or ["no column is left"]
+        said = "; ".join(parts[:6]) + (f" and {len(parts) - 6} more" if len(parts) > 6 else "")
+        raise DataError(f"{source.name}: no column of text found ({said}); name it with text")
+    sentences = [name for name in open_ if left[name][0] == "sentences"]
+    pair = next((p for p in _NAMED if p <= set(open_)), None)
+    if pair is not None:
+        chosen = tuple(name for name in source.columns if name in pair)
+        why = "their names are those of a pair"
+    elif len(sentences) == 2:
+        chosen, why = tuple(sentences), "the two columns that read like sentences are a pair"
+    else:
+        pool = sentences or open_
+        best = max(pool, key=lambda name: _weight(head[name]))
+        chosen = (best,)
+        why = "the only column of text" if len(open_) == 1 else "it has the longest and most varied texts"
+    reasons.append(f"text {' and '.join(map(repr, chosen))}: {why}")
+    reasons += [f"column {short(name)!r} left out: {why}" for name, (_, why) in left.items() if name not in chosen]
+    return chosen
+
+
+def _weight(values: list[Any]) -> float:
+    texts = [v for v in values if isinstance(v, str)]
+    return sum(map(len, texts)) / max(1, len(texts)) * len(set(texts))
+
+
+def _describe(values: list[Any]) -> tuple[str, str]:
+    """(role, reason): `sentences`, `words` (text of another make), `few` (repeated strings) or `other`."""
+    held = [v for v in values if not missing(v)]
+    if not held:
+        return "other", "is empty"
+    if not all(isinstance(v, str) for v in held):
+        kinds = {type(v).__name__ for v in held}
+        return "other", "holds numbers" if kinds <= {"int", "float", "bool"} else f"holds {listing(sorted(kinds))}"
+    if all(number(v) is not None for v in held):
+        return "other", "holds numbers"
+    if all(_DATE.fullmatch(v.strip()) for v in held):
+        return "other", "holds dates"
+    distinct, some = len(set(held)), held[:1000]
+    words = sum(len(_WORD.findall(v[:2000])) for v in some) / len(some)
+    enough = 6 if _CJK.search("".join(v[:20] for v in some)) else 3
+    if distinct == 1 and len(held) > 1:
+        return "few", "holds one value only"
+    if words >= enough and distinct > 0.2 * len(held):
+        return "sentences", f"reads like sentences ({words:.0f} words on average)"
+    if distinct <= max(2, 0.05 * len(held)):
+        return "few", f"holds only {distinct} different values"
+    if distinct == len(held) > 20 and all(not re.search(r"\s", v.strip()) and re.search(r"\d", v) for v in some):
+        return "other", "holds a different code in every row, like an id"
+    return "words", "holds short texts"
