@@ -1,1 +1,24 @@
-"""x ↦ y."""
+"""x ↦ y. Everything is a mapping: pretrain it once, transfer it anywhere, know what it is worth, ship it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mapsto.api import Model, embed, evaluate, export, load, predict, transfer, verify
+    from mapsto.estimators import Classifier, Regressor
+
+_HOMES = {
+    "Model": "api", "embed": "api", "evaluate": "api", "export": "api", "load": "api", "predict": "api",
+    "transfer": "api", "verify": "api", "Classifier": "estimators", "Regressor": "estimators",
+}  # fmt: skip
+
+__all__ = ["Classifier", "Model", "Regressor", "embed", "evaluate", "export", "load", "predict", "transfer", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported when first used: `import mapsto` alone costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mapsto' has no attribute {name!r}")
+    return getattr(import_module(f"mapsto.{_HOMES[name]}"), name)

@@ -111,7 +111,8 @@ class Codec(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, spec: Named[str, Any], files: Named[str, bytes]) -> Codec: ...
+    def load(cls, spec: Named[str, Any], files: Named[str, bytes]) -> Codec:
+        """An equal codec, from what `spec` and `files` gave."""
 
 
 class Encoder(nn.Module, ABC):
@@ -133,7 +134,8 @@ class Encoder(nn.Module, ABC):
         """Its blocks, from the input to the output."""
 
     @abstractmethod
-    def forward(self, batch: Batch) -> Encoded: ...
+    def forward(self, batch: Batch) -> Encoded:
+        """What the encoder makes of a batch."""
 
     @abstractmethod
     def spec(self) -> dict[str, Any]:
@@ -168,7 +170,8 @@ class Objective(nn.Module, ABC):
         """The batch as it is shown to the encoder: a pure function of its arguments."""
 
     @abstractmethod
-    def forward(self, encoder: Encoder, batch: Batch) -> Loss: ...
+    def forward(self, encoder: Encoder, batch: Batch) -> Loss:
+        """The loss of a batch that `corrupt` has been through."""
 
 
 class Task(Objective):
@@ -196,10 +199,12 @@ class Task(Objective):
 
     @final
     def corrupt(self, batch: Batch, seed: int, step: int) -> Batch:
+        """The batch itself: a task is shown what is there."""
         return batch
 
     @final
     def predict(self, encoder: Encoder, batch: Batch) -> Tensor:
+        """(B, K) scores of a batch."""
         return self.score(encoder(batch))
 
     def forward(self, encoder: Encoder, batch: Batch) -> Loss:

@@ -42,6 +42,7 @@ class Menu(Mapping[str, str]):
         return len(self._all)
 
     def load(self, key: str) -> Any:
+        """The thing that `key` stands for, imported now."""
         if key not in self._all:
             raise ConfigError(
                 f"{self.name}: no {key!r} on the menu{suggestion(key, self._all)}; there is {listing(self._all)}"

@@ -7,72 +7,85 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from mapsto.core.contracts import Encoded
 from mapsto.evaluate import baselines, suite
-from mapsto.evaluate.baselines import Baseline
 from mapsto.runs.prepare import Table
 from mapsto.tasks.classify import Classify
 from mapsto.tasks.regress import Regress
 from mapsto.transfer.job import Candidate, Indices, Job
+from mapsto.transfer.ladder import Tried
 
 
 @final
 @dataclass(frozen=True)
 class Verdict:
-    """The table for people and machines, and what words alone reach where the rungs were judged."""
+    """The table for people and machines; the deciding figure of each rung and of words alone, all on the same rows."""
 
     lines: tuple[str, ...]
     plain: Mapping[str, Any]
-    words: float | None
+    rungs: Mapping[str, float]
+    words: float | None = None
 
 
-def judged(table: Table, job: Job, best: Candidate) -> Verdict:
+def judged(table: Table, job: Job, best: Candidate, tried: Sequence[Tried]) -> Verdict:
     """Judge on the test rows; without any, on the validation rows or by cross-validation, and say so."""
-    task = best.mapping.task
-    assert isinstance(task, (Classify, Regress))
-    learnt = np.concatenate([job.learn, job.judge]) if job.refit else job.learn
-    words = _words(job, job.learn, [job.texts[int(i)] for i in job.judge]) if len(job.judge) else None
-    score = _first(task, words.scores, job.target[job.judge]) if words is not None else None
     if table.test is not None:
         test = replace(job, texts=table.test.texts, target=table.labels.encode(table.test))
-        scores = test.scores(best.mapping.encoder, task, np.arange(len(table.test)))
-        rivals = _rivals(job, learnt, table.test.texts)
-        score = score if score is not None else _first(task, rivals[1].scores, test.target)
-        report, note = suite.judge(scores, test.target, task, rivals), ""
-    elif len(best.scores):
-        assert words is not None
-        rivals = [_majority(job, job.learn, len(job.judge)), words]
-        report = suite.judge(best.scores, job.target[job.judge], task, rivals)
+        rungs = {t.rung: t.candidate for t in tried} | {best.rung: best}
+        scores = _scores(test, rungs)
+        learnt = np.concatenate([job.learn, job.judge]) if job.refit else job.learn
+        return _verdict(job, best, scores, test.target, learnt, test.texts, "")
+    judges = [job.texts[int(i)] for i in job.judge]
+    scores = {t.rung: t.candidate.scores for t in tried}
+    if len(job.judge):
         note = (
             "no test data: these are the validation rows, which chose the rung; a test file would say what it is worth"
         )
-    elif best.held is not None:
-        report = suite.judge(best.held, job.target[job.learn], task, [_majority(job, job.learn, len(job.learn))])
-        note = "no test data: the training rows, each judged by a head that never saw it"
-    else:
-        return Verdict(("not judged: no test data, and too few rows to set any aside",), {"rows": 0, "table": []}, None)
+        return _verdict(job, best, scores, job.target[job.judge], job.learn, judges, note)
+    if best.held is None:
+        said = "not judged: no test data, and too few rows to set any aside"
+        return Verdict((said,), {"rows": 0, "table": [], "note": said, "lines": [said]}, {})
+    note = "no test data: the training rows, each judged by a head that never saw it"
+    held = {t.rung: t.candidate.held for t in tried if t.candidate.held is not None}
+    return _verdict(job, best, held, job.target[job.learn], job.learn, None, note)
+
+
+def _scores(test: Job, rungs: Mapping[str, Candidate]) -> dict[str, Tensor]:
+    """Scores of every rung on the test rows; those that share the untouched source share its features."""
+    rows, pooled, found = np.arange(len(test.texts)), None, {}
+    for name, candidate in rungs.items():
+        encoder, task = candidate.mapping.encoder, candidate.mapping.task
+        assert task is not None
+        if encoder is test.source:
+            pooled = test.pooled(encoder, rows) if pooled is None else pooled
+            with torch.inference_mode():
+                found[name] = task.score(Encoded(pooled, torch.ones(len(pooled), dtype=torch.int64), pooled))
+        else:
+            found[name] = test.scores(encoder, task, rows)
+    return found
+
+
+def _verdict(job: Job, best: Candidate, scores: Mapping[str, Tensor], target: Tensor, learnt: Indices,
+             texts: Sequence[Any] | None, note: str) -> Verdict:  # fmt: skip
+    """The table of the best rung's scores; `texts` of the judged rows, None where words alone cannot be judged there."""
+    task = best.mapping.task
+    assert isinstance(task, (Classify, Regress))
+    shape = (task.kind, len(task.names)) if isinstance(task, Classify) else ("number", 1)
+    rivals = [baselines.majority(job.target[learnt], *shape, len(target))]
+    if texts is not None:
+        some = learnt[: baselines.MOST_ROWS]
+        rivals.append(
+            baselines.tfidf([job.texts[int(i)] for i in some], job.target[some], texts, *shape, seed=job.seed)
+        )
+    report = suite.judge(scores[best.rung], target, task, rivals)
     lines = (*report.lines(), *([note] if note else []))
-    return Verdict(lines, {**report.plain(), "note": note, "lines": list(lines)}, score)
+    words = _first(task, rivals[1].scores, target) if texts is not None else None
+    plain = {**report.plain(), "note": note, "lines": list(lines)}
+    return Verdict(lines, plain, {name: _first(task, found, target) for name, found in scores.items()}, words)
 
 
 def _first(task: Classify | Regress, scores: Tensor, target: Tensor) -> float:
     return next(iter(task.metrics(scores, target).values()))
-
-
-def _shape(job: Job) -> tuple[str, int]:
-    task = job.task
-    return (task.kind, len(task.names)) if isinstance(task, Classify) else ("number", 1)
-
-
-def _majority(job: Job, rows: Indices, count: int) -> Baseline:
-    return baselines.majority(job.target[rows], *_shape(job), count)
-
-
-def _words(job: Job, rows: Indices, texts: Sequence[Any]) -> Baseline:
-    train = [job.texts[int(i)] for i in rows[: baselines.MOST_ROWS]]
-    return baselines.tfidf(train, job.target[rows[: baselines.MOST_ROWS]], texts, *_shape(job), seed=job.seed)
-
-
-def _rivals(job: Job, rows: Indices, texts: Sequence[Any]) -> list[Baseline]:
-    return [_majority(job, rows, len(texts)), _words(job, rows, texts)]

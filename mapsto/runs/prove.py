@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, final
 
 import torch
@@ -11,10 +12,13 @@ from torch import nn
 from mapsto.bundle import checks
 from mapsto.bundle.receipt import Receipt
 from mapsto.bundle.receipt import Rung as Gained
+from mapsto.codecs.text import TextCodec
 from mapsto.core import random
 from mapsto.core.contracts import Encoder
+from mapsto.encoders import pretrained
 from mapsto.engine import optimise
-from mapsto.runs.prepare import Start
+from mapsto.runs.judge import Verdict, judged
+from mapsto.runs.prepare import Start, Table
 from mapsto.transfer import contrast, freeze
 from mapsto.transfer.job import Job, copied
 from mapsto.transfer.ladder import Ladder, Rung, Tried
@@ -25,33 +29,33 @@ from mapsto.transfer.tune import Tuning, Watch
 class Proof:
     """Taken before the climb, so that what the climb did can be held against it."""
 
-    def __init__(self, start: Start) -> None:
-        self.start = start
-        self.loading = checks.loaded_check(_inner(start.encoder), start.origin.folder)
+    def __init__(self, start: Start, texts: Sequence[Any]) -> None:
+        self.start, encoder = start, _inner(start.encoder)
+        self.loading = checks.loaded_check(encoder, start.origin.folder)
+        probes = [text if isinstance(text, str) else text[0] for text in texts]
+        single = TextCodec.load({**start.codec.spec(), "pair": None}, start.codec.files())
+        anew = pretrained.load(start.origin).encoder
+        self.difference, self.findings = checks.features_check(encoder, anew, single, probes)
         self.prints = checks.prints(start.encoder)
 
-    def receipt(self, tried: Sequence[Tried], rungs: Sequence[Rung], seconds: float,
-                words: float | None, blank: float | None) -> Receipt:  # fmt: skip
-        """What can be said once the last rung is done; `words` and `blank` are the scores to be held against."""
-        start, source = self.start, self.start.source
+    def receipt(self, tried: Sequence[Tried], rungs: Sequence[Rung], verdict: Verdict, seconds: float,
+                blank: float | None) -> Receipt:  # fmt: skip
+        """What can be said once the last rung is done; `blank` is the score of the same climb from random weights."""
+        origin = self.start.origin
         best = [t for t in tried if t.kept][-1]
-        groups = _groups(start.encoder, best.rung, rungs)
+        groups = _groups(self.start.encoder, best.rung, rungs)
         moved, frozen, findings = checks.moved_check(self.prints, best.candidate.mapping.encoder, groups)
-        metric = next(iter(best.figures), "")
-        gained = tuple(Gained(t.rung, _score(t), round(t.seconds, 2), t.kept) for t in tried if t.figures)
+        gained = tuple(Gained(t.rung, verdict.rungs[t.rung], round(t.seconds, 2), t.kept)
+                       for t in tried if t.rung in verdict.rungs)  # fmt: skip
         return Receipt(
-            source=start.origin.name, sha256=start.origin.sha256, tensors=self.loading.tensors,
-            loaded=self.loading.loaded, parameters=self.loading.parameters, share=self.loading.share,
-            difference=source.route.difference, moved=moved, frozen=frozen, metric=metric, rungs=gained, tfidf=words,
-            random=blank, seconds=round(seconds, 2), findings=(*self.loading.findings, *findings),
+            source=origin.name, sha256=origin.sha256, tensors=self.loading.tensors, loaded=self.loading.loaded,
+            parameters=self.loading.parameters, share=self.loading.share, difference=self.difference, moved=moved,
+            frozen=frozen, metric=next(iter(best.figures), ""), rungs=gained, tfidf=verdict.words, random=blank,
+            seconds=round(seconds, 2), findings=(*self.loading.findings, *self.findings, *findings),
         )  # fmt: skip
 
 
-def _score(tried: Tried) -> float:
-    return next(iter(tried.figures.values()))
-
-
-def _inner(encoder: Encoder) -> nn.Module:
+def _inner(encoder: Encoder) -> Encoder:
     """The module that holds the source's own tensors."""
     inner = dict(encoder.named_children()).get("encoder")
     return inner if isinstance(inner, Encoder) else encoder
@@ -61,11 +65,12 @@ def _groups(encoder: Encoder, rung: str, rungs: Sequence[Rung]) -> dict[str, str
     """Parameter ↦ the block it belongs to, None where the rung leaves it as it is."""
     names = freeze.block_names(encoder)
     layers = next((r.layers for r in rungs if isinstance(r, Tuning) and r.rung == rung), None)
-    rules: Any = {
+    chosen: Any = {
         "partial": lambda: freeze.partial(encoder, layers or 1), "full": lambda: freeze.full(encoder),
         "contrast": lambda: contrast.rules(encoder),
         "lora": lambda: [(rf"\.{n.replace('.', '[.]')}\..*weight$", 1.0) for n in _linears(encoder)] + [("", None)],
-    }.get(rung, freeze.frozen)()  # fmt: skip
+    }.get(rung, freeze.frozen)  # fmt: skip
+    rules = chosen()
     factors = optimise.cover(rules, nn.ModuleDict({"encoder": encoder}))
     found: dict[str, str | None] = {}
     for name, factor in factors.items():
@@ -80,17 +85,27 @@ def _linears(encoder: Encoder) -> list[str]:
             for name, part in module.named_modules() if isinstance(part, nn.Linear)]  # fmt: skip
 
 
-def blank(job: Job, rungs: Sequence[Rung], watch: Watch) -> float | None:
-    """The deciding figure of the same climb from the same net with random weights (normal, deviation 0.02)."""
+def blank(table: Table, job: Job, rungs: Sequence[Rung], watch: Watch) -> float | None:
+    """The deciding figure of the same climb from the same net with random weights, on the same rows.
+
+    Matrices are normal with deviation 0.02, norms 1, biases 0 (Devlin et al. 2019).
+    """
     twin = copied(job.source)
     make = random.generator(job.seed, "blank")
     with torch.no_grad():
-        for parameter in twin.parameters():
+        for name, parameter in twin.named_parameters():
             if parameter.dim() > 1:
                 parameter.copy_(torch.empty(parameter.shape).normal_(0.0, 0.02, generator=make))
-    from dataclasses import replace
-
-    last = [r for r in rungs if r != "zero-shot"]
+            else:
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
     other = replace(job, source=twin, place=job.place / "blank")
-    found = [event for event in Ladder(other, last, watch, judged=False).climb() if isinstance(event, Tried)]
-    return _score(found[-1]) if found and found[-1].figures else None
+    climb = Ladder(other, [r for r in rungs if r != "zero-shot"], watch, judged=False).climb()
+    tried: list[Tried] = []
+    while True:
+        try:
+            event = next(climb)
+        except StopIteration as end:
+            best = end.value
+            break
+        tried += [event] if isinstance(event, Tried) else []
+    return judged(table, other, best, tried).rungs.get(best.rung)

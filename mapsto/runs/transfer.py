@@ -16,6 +16,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
+from mapsto.bundle.card import stated
 from mapsto.bundle.format import Facts
 from mapsto.bundle.load import load
 from mapsto.bundle.receipt import Receipt
@@ -131,7 +132,7 @@ class _Climb:
 
     def events(self) -> Stream:
         """The climb, the table, the receipt, the bundle."""
-        proof = prove.Proof(self.start)
+        proof = prove.Proof(self.start, self._examples())
         ladder = Ladder(self.job, self.plan.rungs, self.watch, self.plan.judged)
         climb = ladder.climb()
         while True:
@@ -141,11 +142,13 @@ class _Climb:
                 best = end.value
                 break
             yield from self._shown(event)
-        verdict = judged(self.table, self.job, best)
+        verdict = judged(self.table, self.job, best, self.tried)
         yield Judged(verdict.lines, verdict.plain)
-        blank = prove.blank(self.job, self.plan.rungs, self.watch) if self.request.receipt == "full" else None
+        blank = (
+            prove.blank(self.table, self.job, self.plan.rungs, self.watch) if self.request.receipt == "full" else None
+        )
         seconds = time.perf_counter() - self.begun
-        receipt = proof.receipt(self.tried, self.plan.rungs, seconds, verdict.words, blank)
+        receipt = proof.receipt(self.tried, self.plan.rungs, verdict, seconds, blank)
         yield Receipted(receipt.lines(), receipt.plain())
         facts = self._facts(best.rung, verdict.plain, receipt, best.extras)
         if self.place.out is not None:
@@ -182,13 +185,16 @@ class _Climb:
     def _facts(self, rung: str, metrics: Mapping[str, Any], receipt: Receipt | None,
                extras: Mapping[str, bytes]) -> Facts:  # fmt: skip
         origin, source = self.start.origin, self.start.source
-        examples = [text for text in prepare.sample(self.table.train, 64) if len(str(text)) <= 400][:8]
         return Facts(
-            strategy=rung, receipt=receipt, metrics=metrics, data=self.table.plain(), examples=examples,
-            source={"name": origin.name, "sha256": origin.sha256, "pooling": source.pooling,
+            strategy=rung, receipt=receipt, metrics=metrics, data=self.table.plain(), examples=self._examples(),
+            source={**stated(origin.folder), "name": origin.name, "sha256": origin.sha256, "pooling": source.pooling,
                     "normalize": source.normalize, "architecture": source.config["model_type"]},
             config=places.resolved(self.request, self.plan), extras={**extras, JOURNAL: self._journal()},
         )  # fmt: skip
+
+    def _examples(self) -> list[Any]:
+        """A handful of short texts, for checks and golden outputs."""
+        return [text for text in prepare.sample(self.table.train, 64) if len(str(text)) <= 400][:8]
 
     def _journal(self) -> bytes:
         """The steps of every tuned rung, one after the other."""

@@ -24,6 +24,7 @@ from mapsto.engine.infer import Encode
 from mapsto.engine.loop import Settings
 from mapsto.engine.optimise import Rules
 
+STRENGTH = 10.0  # of the head after it: its rows have shaped their own features, so no fold of them is held out
 FEW = 64  # rows of the median class up to which the strategy applies
 _ROWS = 160  # of a step
 _POSITIONS = 8192  # of a step, all of whose activations are held at once
@@ -47,7 +48,7 @@ def suits(kind: str, sizes: Sequence[int]) -> bool:
     return kind in {"single", "ordinal"} and len(present) > 1 and max(present) >= 2 and median(present) <= FEW
 
 
-def plan(sizes: Sequence[int], positions: float, seed: int = 0, width: int = _WIDTH) -> Plan:
+def plan(sizes: Sequence[int], positions: float, seed: int = 0, *, width: int = _WIDTH) -> Plan:
     """Settings for rows of each class (C,) whose texts have `positions` positions on average, and an encoder's width.
 
     Adam's rate falls with the width (Yang et al. 2022, "Tensor programs V").

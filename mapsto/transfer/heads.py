@@ -29,10 +29,10 @@ from torch import Tensor, nn
 
 from mapsto.core import random
 
-STRENGTHS = tuple(10 ** (e / 2) for e in range(7, -3, -1))  # 3162, 1000, …, 0.1
+STRENGTHS = tuple(10 ** (e / 2) for e in range(8, -2, -1))  # 10000, 3162, 1000, …, 0.3
 MOST_ROWS = 20_000  # cross-validation looks at no more: a strength needs no more to be chosen well
 CHUNK = 4096  # rows whose scores are held at once
-LOOSE, TIGHT = 1e-3, 1e-5  # relative suboptimality of the folds' fits, and of the last
+LOOSE, TIGHT = 1e-3, 1e-6  # decrease left, relative to the value, of the folds' fits and of the last
 
 Slope = Callable[[Tensor], tuple[float, Tensor]]
 

@@ -96,7 +96,7 @@ def train(
     Ends with the weights that `judged` (figures, the deciding one first) found best, or else the last ones.
     """
     keeper = Keeper(run.weights)
-    points = Checkpoints(job.place / plan.rung)
+    points = Checkpoints(job.place / plan.rung, size=run.size)
     saved = points.newest()
     if saved is not None:
         run.restore(saved.tensors, saved.meta["run"])

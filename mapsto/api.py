@@ -1,0 +1,295 @@
+"""The front door: the verbs as functions, and the model that a user holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mapsto.bundle import load as loading
+from mapsto.bundle import save as saving
+from mapsto.bundle.export import Exported
+from mapsto.bundle.export import export as _export
+from mapsto.bundle.format import HEAD, Facts
+from mapsto.bundle.verify import Verification
+from mapsto.bundle.verify import verify as _verify
+from mapsto.codecs.labels import Labels
+from mapsto.codecs.text import TextCodec
+from mapsto.core import config, files
+from mapsto.core.contracts import Encoder
+from mapsto.core.contracts import Mapping as Composed
+from mapsto.core.errors import DataError, ModelError
+from mapsto.core.machine import Machine, describe, probe
+from mapsto.data import sink
+from mapsto.data.columns import infer
+from mapsto.data.rows import Rows
+from mapsto.data.rows import load as read
+from mapsto.data.source import open_source
+from mapsto.encoders import pretrained, sources
+from mapsto.encoders.towers import Siamese
+from mapsto.engine import infer as inference
+from mapsto.evaluate import suite
+from mapsto.runs import transfer as runs
+from mapsto.runs.config import TransferConfig
+from mapsto.runs.events import Event
+from mapsto.tasks.classify import Classify
+from mapsto.tasks.regress import Regress
+
+if TYPE_CHECKING:
+    from mapsto.evaluate.suite import Report
+
+IN_MEMORY = "data in memory"  # what stands for data that has no path
+
+
+@final
+@dataclass(frozen=True)
+class Done:
+    """What a verb wrote, for people and for machines."""
+
+    said: tuple[str, ...]
+    values: Mapping[str, Any]
+
+    def lines(self) -> tuple[str, ...]:
+        """One line a fact, columns divided by tabs."""
+        return self.said
+
+    def plain(self) -> dict[str, Any]:
+        """JSON values."""
+        return dict(self.values)
+
+
+@final
+class Model:
+    """A mapping that can be used: `predict`, `scores`, `embed`, `evaluate`, `save`."""
+
+    def __init__(self, mapping: Composed, facts: Facts) -> None:
+        self.mapping, self.facts = mapping, facts
+        self._machine: Machine | None = None
+
+    @property
+    def machine(self) -> Machine:
+        """How this model computes here: as it was made, on a machine like the one that made it; else by a probe."""
+        if self._machine is None:
+            plan = (self.facts.config or {}).get("plan", {})
+            same = self.facts.environment == describe() and "machine" in plan
+            self._machine = config.fill(Machine, plan["machine"], "plan: machine") if same else probe()
+        self._machine.settle()
+        return self._machine
+
+    def predict(self, texts: Sequence[Any]) -> list[Any]:
+        """A prediction for each text (pair): `Label(name, score, scores)`, `Labels(names, scores)` or `Number(value)`.
+
+        Raises:
+            DataError: not a list of texts, or not of pairs where the model reads pairs.
+        """
+        return self.task.decode(self.scores(texts)) if len(texts) else []
+
+    def scores(self, texts: Sequence[Any]) -> torch.Tensor:
+        """(B, K) float32 raw scores."""
+        task, encoder = self.task, self.mapping.encoder
+        return self._run(texts, self.mapping.codec.encode, lambda batch: task.predict(encoder, batch))
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(B, D) float32 vectors, of length 1 where the source's are meant to be."""
+        encoder = self.mapping.encoder
+        codec = self.mapping.codec
+        assert isinstance(codec, TextCodec)
+        inner: Encoder = encoder.encoder if isinstance(encoder, Siamese) else encoder
+        single = TextCodec.load({**codec.spec(), "pair": None}, codec.files())
+        pooled = self._run(texts, single.encode, lambda batch: inner(batch).pooled, pairs=False)
+        if self.facts.source.get("normalize"):
+            pooled = torch.nn.functional.normalize(pooled, dim=-1)
+        return pooled.numpy()
+
+    def evaluate(self, data: Any) -> Report:
+        """Scores on labelled data that the model has not seen, with 95% intervals.
+
+        Raises:
+            DataError: unreadable, or labels that the model does not know.
+        """
+        rows = _rows(self, data, labelled=True)
+        labels = Labels.load(self.facts.data["labels"])
+        return suite.judge(self.scores(rows.texts), labels.encode(rows), self.task)
+
+    def save(self, folder: Path | str, replace: bool = False) -> Path:
+        """Write the bundle."""
+        return saving.save(self.mapping, folder, self.facts, replace)
+
+    @property
+    def task(self) -> Classify | Regress:
+        """What it predicts.
+
+        Raises:
+            ModelError: nothing; it only embeds.
+        """
+        task = self.mapping.task
+        if not isinstance(task, (Classify, Regress)):
+            raise ModelError("this model has no task: it only embeds; transfer it to labelled data first")
+        return task
+
+    def _run(self, texts: Sequence[Any], encode: Any, function: Any, pairs: bool | None = None) -> torch.Tensor:
+        codec = self.mapping.codec
+        assert isinstance(codec, TextCodec)
+        _check(texts, bool(codec.pair) if pairs is None else pairs)
+        self.mapping.encoder.eval()
+        machine = self.machine
+        return inference.collect(function, lambda rows: encode([texts[int(i)] for i in rows]), len(texts), machine)
+
+
+def _check(texts: Any, pairs: bool) -> None:
+    if isinstance(texts, str) or not hasattr(texts, "__len__"):
+        raise DataError(f"expected a list of texts, got {type(texts).__name__}; put a single text into a list")
+    for number, text in enumerate(texts if isinstance(texts, list) else (), 1):
+        fits = isinstance(text, (tuple, list)) and len(text) == 2 if pairs else isinstance(text, str)
+        if not fits:
+            raise DataError(f"text {number}: expected {'two texts' if pairs else 'a text'}, got {type(text).__name__}")
+
+
+def transfer(train: Any, target: str, *, watch: Callable[[Event], None] | None = None, **options: Any) -> Model:
+    """A pretrained model and labelled data become a model for the task.
+
+    `train`, and `test` and `valid` among the options, are paths, DataFrames, datasets, or lists; the options are those
+    of `TransferConfig`, such as `source="minilm"`, `strategy`, `budget="5min"`, `out`. `watch` is told every event.
+
+    Raises:
+        ConfigError, DataError, ModelError, OutputError, NetworkError: one sentence says what and what to do.
+    """
+    data: dict[str, Any] = {}
+    values = {"train": train, "target": target, **{k: v for k, v in options.items() if v is not None}}
+    for name in ("train", "valid", "test"):
+        if name in values and not isinstance(values[name], str):
+            if isinstance(values[name], Path):
+                values[name] = str(values[name])
+            else:
+                data[name], values[name] = values[name], IN_MEMORY
+    stream = runs.run(config.fill(TransferConfig, values, "transfer"), data)
+    while True:
+        try:
+            event = next(stream)
+        except StopIteration as end:
+            return Model(end.value.mapping, end.value.facts)
+        if watch is not None:
+            watch(event)
+
+
+def load(folder: Path | str) -> Model:
+    """The model in a folder that `transfer` or `Model.save` wrote; every file is checked.
+
+    Raises:
+        ModelError: it is none, or it was damaged or altered.
+    """
+    held = loading.load(folder)
+    return Model(held.mapping, held.facts)
+
+
+def predict(model: Model | str, data: Any, out: str | None = None) -> Done:
+    """Predictions for every row of `data`, written to `out` (.csv, .tsv, .jsonl, .parquet) as they come.
+
+    Raises:
+        DataError, ConfigError, OutputError: bad data, a name that says no format, a place that cannot be written.
+    """
+    model = load(model) if isinstance(model, str) else model
+    if out is not None:
+        sink.checked(out)
+    rows = _rows(model, data, labelled=False)
+    answers = _answers(model, rows)
+    if out is None:
+        found = [
+            dict(zip(chunk, values, strict=True)) for chunk in answers for values in zip(*chunk.values(), strict=True)
+        ]
+        said = tuple("\t".join(str(v) for v in row.values()) for row in found)
+        return Done(said, {"predictions": found})
+    count = sink.write(out, answers)
+    return Done((f"wrote\t{out}", f"rows\t{count:,}"), {"out": out, "rows": count})
+
+
+def _answers(model: Model, rows: Rows, window: int = 4096) -> Iterator[sink.Columns]:
+    """Predictions beside their texts, a window of rows at a time."""
+    names = model.facts.data["columns"]["text"]
+    for first in range(0, len(rows), window):
+        texts = [rows.texts[i] for i in range(first, min(first + window, len(rows)))]
+        found = [answer.plain() for answer in model.predict(texts)]
+        columns: sink.Columns = {"row": [int(n) for n in rows.numbers[first : first + len(texts)]]}
+        kept = ("name", "score") if "name" in found[0] else ("names",) if "names" in found[0] else ("value",)
+        columns |= {{"name": "prediction", "names": "prediction", "value": "prediction"}.get(k, k): [f[k] for f in found]
+                    for k in kept}  # fmt: skip
+        parts = list(zip(*texts, strict=True)) if len(names) > 1 else [texts]
+        yield {**columns, **{name: list(part) for name, part in zip(names, parts, strict=True)}}
+
+
+def _rows(model: Model, data: Any, labelled: bool) -> Rows:
+    """The columns that the model was made for, from other data."""
+    known = model.facts.data.get("columns")
+    if known is None:
+        raise ModelError("the bundle does not say which columns it was made for; give texts to predict instead")
+    source = open_source(data, "data")
+    columns = infer(source, text=known["text"], target=known["target"] if labelled else None,
+                    task=known["kind"] if labelled else None,
+                    order=model.facts.data["labels"]["names"] if known["kind"] == "ordinal" else None)  # fmt: skip
+    return read(source, columns, "data")
+
+
+def evaluate(model: Model | str, data: Any) -> Report:
+    """`Model.evaluate` of a model or its folder."""
+    return (load(model) if isinstance(model, str) else model).evaluate(data)
+
+
+def embed(model: Model | str, data: Any, out: str | None = None, online: bool = False) -> Any:
+    """One vector for each row of `data` (or for each text of a list): an array, or with `out` a .npy or .parquet file.
+
+    `model` is a model, its folder, or a pretrained source such as "minilm".
+
+    Raises:
+        ModelError, DataError, ConfigError, OutputError: as their names say.
+    """
+    suffix = sink.checked(out, (".npy", ".parquet")) if out is not None else ""
+    held = model if isinstance(model, Model) else encoder(model, online)
+    if isinstance(data, (list, tuple)) and all(isinstance(text, str) for text in data):
+        texts: Sequence[Any] = data
+    else:
+        source = open_source(data, "data")
+        known = held.facts.data.get("columns", {}).get("text", [])[:1]
+        texts = read(source, infer(source, text=[n for n in known if n in source.columns] or None), "data").texts
+    vectors = held.embed(texts)
+    if out is None:
+        return vectors
+    if suffix == ".npy":
+        import io
+
+        held_bytes = io.BytesIO()
+        np.save(held_bytes, vectors, allow_pickle=False)
+        files.write(out, held_bytes.getvalue())
+    else:
+        sink.write(out, [{"row": list(range(1, len(vectors) + 1)), "vector": vectors.tolist()}])
+    return Done((f"wrote\t{out}", f"vectors\t{vectors.shape[0]:,} of {vectors.shape[1]} values"),
+                {"out": out, "rows": vectors.shape[0], "width": vectors.shape[1]})  # fmt: skip
+
+
+def encoder(name: str, online: bool = False) -> Model:
+    """A saved model or a pretrained source, to embed with."""
+    if (Path(name) / HEAD).exists():
+        return load(name)
+    source = pretrained.load(sources.find(name, online))
+    codec = TextCodec(source.tokenizer, source.usual, types=source.types)
+    return Model(Composed(codec, source.encoder), Facts(source={"name": name, "normalize": source.normalize}))
+
+
+def verify(folder: Path | str) -> Verification:
+    """Re-hash a model folder and run its golden examples again."""
+    return _verify(folder)
+
+
+def export(model: Model | Path | str, to: str = "hf", out: Path | str = "exported") -> Exported:
+    """Write a model for other software; `hf` opens in plain `transformers`.
+
+    Raises:
+        ModelError, ConfigError, OutputError: what the format cannot hold, an unknown format, an unwritable place.
+    """
+    if isinstance(model, Model):
+        return _export(model.mapping, to, out, model.facts)
+    return _export(model, to, out)
