@@ -143,7 +143,9 @@ def read(path: Path | str) -> dict[str, Any]:
     except OSError as fault:
         raise ConfigError(f"cannot read {str(path)!r}: {fault.strerror}") from fault
     except Exception as fault:  # each parser has its own family of errors
-        raise ConfigError(f"{str(path)!r} is not valid {path.suffix[1:] or 'JSON'}: {str(fault).splitlines()[0]}") from fault
+        raise ConfigError(
+            f"{str(path)!r} is not valid {path.suffix[1:] or 'JSON'}: {str(fault).splitlines()[0]}"
+        ) from fault
     if not isinstance(value, dict):
         raise ConfigError(f"{str(path)!r}: expected options by name at the top, got {type(value).__name__}")
     return value

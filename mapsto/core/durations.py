@@ -39,7 +39,9 @@ class Duration:
             return text
         match = _SHAPE.fullmatch(str(text))
         if not match or match[2].lower() not in _UNITS:
-            raise ConfigError(f"{text!r} is not a duration; write e.g. '10min', '90s', '500 steps', '3 epochs' or '0.1'")
+            raise ConfigError(
+                f"{text!r} is not a duration; write e.g. '10min', '90s', '500 steps', '3 epochs' or '0.1'"
+            )
         unit, factor = _UNITS[match[2].lower()]
         amount = float(match[1]) * factor
         if amount <= 0 or not math.isfinite(amount):

@@ -29,9 +29,9 @@ from mapsto.data.split import holdout
 from mapsto.engine.watch import Asked, signals
 from mapsto.evaluate import intervals
 from mapsto.runs import place as places
-from mapsto.runs import plan as plans
 from mapsto.runs import prepare, prove
 from mapsto.runs.config import TransferConfig
+from mapsto.runs.derive import derive
 from mapsto.runs.events import Climbed, Event, Finished, Found, Judged, Planned, Progress, Receipted
 from mapsto.runs.judge import judged
 from mapsto.runs.place import Place
@@ -103,7 +103,7 @@ def _planned(request: TransferConfig, table: Table, start: Start, place: Place |
     if plan is None and request.plan is not None:
         plan = Plan.load(request.plan)
     if plan is None:
-        plan = plans.derive(request, table, start)
+        plan = derive(request, table, start)
     for what, was, now in (("training data", plan.data, table.train.fingerprint),
                            ("source", plan.weights, start.source.sha256)):  # fmt: skip
         if was != now:
@@ -170,7 +170,7 @@ class _Climb:
                 raise self.asked.stopped(0)
         else:
             rung = next(r for r in self.plan.rungs[len(self.tried) :] if isinstance(r, Tuning))
-            yield Progress(rung.rung, event.index, rung.stop or rung.steps, event.loss, event.positions / event.seconds,
+            yield Progress(rung.rung, event.index, rung.stop or rung.steps, event.loss, 1 / event.seconds,
                            "steps", event.seconds * ((rung.stop or rung.steps) - event.index))  # fmt: skip
 
     def _overdue(self) -> bool:

@@ -8,8 +8,8 @@ with softmax cross-entropy (one of K), sigmoid cross-entropy (any of K) or ½ sq
 is scikit-learn's 1/C: the precision of a Gaussian prior on the weights, so one grid of strengths serves any number of
 rows. The minimiser is L-BFGS (Liu & Nocedal 1989) whose initial inverse Hessian is (h·XᵀX + strength·I)⁻¹, where h
 is the loss's own curvature at zero scores. For ridge that is Newton's method and done in one step; for the others it
-saves most iterations. Strengths run from strong to weak, each starting where the last one ended, and stop when the
-cross-validated loss rises.
+saves most iterations. Strengths run from strong to weak, each starting where the last two point, and stop when
+the cross-validated loss rises.
 
 Shape letters: `N` rows, `D` width, `K` outputs.
 """
@@ -114,11 +114,12 @@ def _cross_validate(
     sizes = np.bincount(fold, minlength=count).tolist()
     parts = list(zip(*(torch.split(t[order], sizes) for t in (x, y, w)), strict=True))
     seen = [_Rows(parts[:f] + parts[f + 1 :], kind) for f in range(count)]
-    thetas = [torch.zeros(x.shape[1] + 1, outputs, dtype=torch.float64)] * count
+    before = thetas = [torch.zeros(x.shape[1] + 1, outputs, dtype=torch.float64)] * count
     path: dict[float, list[Tensor]] = {}
     losses: dict[float, Tensor] = {}
     for strength in sorted(strengths, reverse=True):
-        thetas = [_solve(rest, strength, theta, LOOSE) for rest, theta in zip(seen, thetas, strict=True)]
+        starts = [2 * theta - last for theta, last in zip(thetas, before, strict=True)]
+        before, thetas = thetas, [_solve(r, strength, start, LOOSE) for r, start in zip(seen, starts, strict=True)]
         path[strength] = thetas
         losses[strength] = _loss(_held(thetas, parts), y[order], kind)[0] * w[order] / w[order].mean()
         if float(losses[strength].mean()) > min(float(v.mean()) for v in losses.values()):
@@ -184,18 +185,19 @@ def _solve(rows: _Rows, strength: float, start: Tensor, tolerance: float) -> Ten
     def precondition(gradient: Tensor) -> Tensor:
         return torch.cat([inverse @ gradient[:-1].float(), gradient[-1:].float() / (curvature * rows.total)]).double()
 
-    return _minimise(lambda theta: rows.objective(theta, strength), precondition, start, tolerance)
+    least = tolerance * 1e-3 * rows.total  # where one class is all there is, the loss has no least value but 0
+    return _minimise(lambda theta: rows.objective(theta, strength), precondition, start, tolerance, least)
 
 
 def _minimise(slope: Slope, precondition: Callable[[Tensor], Tensor], theta: Tensor, tolerance: float,
-              memory: int = 10, most: int = 300) -> Tensor:  # fmt: skip
-    """L-BFGS with a preconditioner, until the decrease that the model predicts is below tolerance · value."""
+              least: float, memory: int = 10, most: int = 300) -> Tensor:  # fmt: skip
+    """L-BFGS with a preconditioner, until the decrease it foresees is below tolerance · value, or `least`."""
     past: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=memory)
     value, gradient = slope(theta)
     for _ in range(most):
         direction = -_two_loops(gradient, past, precondition)
         promise = -float((gradient * direction).sum())
-        if promise / 2 <= tolerance * value:
+        if promise / 2 <= max(tolerance * value, least):
             break
         step = 1.0
         while True:

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from mapsto.core.contracts import Batch, Step
 from mapsto.core.contracts import Mapping as Composed
-from mapsto.core.durations import Duration
 from mapsto.engine import infer
 from mapsto.engine.loop import Run, Settings
 from mapsto.objectives.contrast import Contrast
@@ -151,13 +150,13 @@ class Ladder:
     def _contrast(self, plan: Tuning) -> Generator[Advance | Step, None, Candidate]:
         job = self.job
         encoder, codes = copied(job.source), job.target[job.learn]
-        settings = Settings(plan.steps, rate=plan.rate, warmup=Duration(1, "steps"), seed=job.seed)
+        settings = Settings(plan.steps, rate=plan.rate, seed=job.seed)
         drawn = contrast.Plan(settings, plan.batch // (plan.shots or 1), plan.shots or 1, ())
         batches = contrast.batches(codes.numpy(), job.encoder_of(job.learn), drawn)
         run = Run(Contrast(), encoder, batches, settings, contrast.rules(encoder), job.machine)
         yield from train(job, plan, run, self.watch, None)
         encoder.requires_grad_(True).eval()
-        head = self._fitted(job.pooled(encoder, job.learn), job.learn)
+        head = self._fitted(job.pooled(encoder, job.learn), job.learn, (contrast.STRENGTH,))
         task = copied(job.task)
         head.install(task.head)
         found = job.scores(encoder, task, job.judge) if len(job.judge) else torch.empty(0)

@@ -1,0 +1,185 @@
+"""One verb, one function: each takes the checked request, does it through the API, shows it, and returns an exit code.
+
+Everything heavy is imported inside, so that help and faults answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mapsto.cli import show
+from mapsto.cli.parser import KINDS
+from mapsto.core import config
+from mapsto.core.errors import ConfigError
+from mapsto.runs.config import TransferConfig
+
+if TYPE_CHECKING:
+    from mapsto.api import Model
+
+
+def transfer(request: Namespace) -> int:
+    """A run from its request to its model, shown as it goes."""
+    from mapsto.runs import transfer as runs
+
+    show.events(runs.run(request.config, dry=request.dry_run), machine=request.json)
+    return 0
+
+
+def run(request: Namespace) -> int:
+    """The run that a saved config describes."""
+    values = config.read(request.config)
+    if request.out is not None:
+        values["out"] = request.out
+    request.config = config.fill(TransferConfig, values, where=request.config)
+    return transfer(request)
+
+
+def predict(request: Namespace) -> int:
+    """Predictions of texts to the screen, or of a file to a file (or to the screen, a JSON line each)."""
+    if bool(request.texts) == bool(request.data):
+        raise ConfigError("mapsto predict: give either texts or --data FILE")
+    if request.out and not request.data:
+        raise ConfigError("mapsto predict: --out needs --data FILE; texts are answered on the screen")
+    from mapsto import api
+
+    model = api.load(request.model)
+    if request.dry_run:
+        return _foreseen(request, model)
+    if request.data:
+        return _told(api.predict(model, request.data, request.out), request.json)
+    texts = _in_pairs(request.texts) if model.mapping.codec.spec()["pair"] else request.texts
+    answers = model.predict(texts)
+    if request.json:
+        show.document([answer.plain() for answer in answers])
+        return 0
+    said = [text if isinstance(text, str) else "\t".join(text) for text in texts]
+    return _lines([f"{_brief(answer.plain())}\t{text}" for answer, text in zip(answers, said, strict=True)])
+
+
+def evaluate(request: Namespace) -> int:
+    """Scores on held-out data with intervals."""
+    from mapsto import api
+
+    model = api.load(request.model)
+    if request.dry_run:
+        return _foreseen(request, model)
+    return _told(api.evaluate(model, request.data), request.json)
+
+
+def embed(request: Namespace) -> int:
+    """One vector a text, to a file."""
+    from mapsto import api
+
+    if request.dry_run:
+        return _foreseen(request, api.encoder(request.model, request.online))
+    return _told(api.embed(request.model, request.data, request.out, request.online), request.json)
+
+
+def verify(request: Namespace) -> int:
+    """Whether a model folder is what its manifest and golden examples say; exit code 2 where it is not."""
+    from mapsto import api
+
+    found = api.verify(request.model)
+    _told(found, request.json)
+    return 0 if found.ok else 2
+
+
+def export(request: Namespace) -> int:
+    """A model for other software."""
+    from mapsto import api
+
+    if request.dry_run:
+        return _foreseen(request, api.load(request.model))
+    return _told(api.export(request.model, request.to, request.out), request.json)
+
+
+def list_(request: Namespace) -> int:
+    """The menus."""
+    from mapsto import inventory
+
+    menus = {kind: [list(row) for row in inventory.rows(kind)] for kind in ([request.kind] if request.kind else KINDS)}
+    if request.json:
+        show.document(menus)
+        return 0
+    screen = show.Screen(sys.stdout)
+    for kind, rows in menus.items():
+        if request.kind:
+            screen.lines(["\t".join(row) for row in rows])
+        else:
+            screen.section(kind, ["\t".join(row) for row in rows])
+    return 0
+
+
+def doctor(request: Namespace) -> int:
+    """This machine, what was chosen for it, and why."""
+    from mapsto import inventory
+
+    rows = inventory.doctor()
+    if request.json:
+        show.document({name: {"value": value, "why": why} for name, value, why in rows})
+        return 0
+    return _lines(["\t".join(row) for row in rows])
+
+
+def _told(found: Any, machine: bool) -> int:
+    """Show whatever has `lines()` for people and `plain()` for machines."""
+    if machine:
+        show.document(found.plain())
+        return 0
+    return _lines(found.lines())
+
+
+def _lines(lines: Sequence[str]) -> int:
+    show.Screen(sys.stdout).lines(lines)
+    return 0
+
+
+def _brief(answer: dict[str, Any]) -> str:
+    """A prediction's first values in columns: the answer, then how sure."""
+    flat = [value for value in answer.values() if not isinstance(value, dict)]
+    return "\t".join(
+        f"{v:.4f}" if isinstance(v, float) else ", ".join(v) if isinstance(v, list) else str(v) for v in flat
+    )
+
+
+def _in_pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """First and second texts in turn, as pairs."""
+    if len(texts) % 2:
+        raise ConfigError(
+            f"mapsto predict: this model reads pairs, so it takes an even number of texts, got {len(texts)}"
+        )
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _foreseen(request: Namespace, model: Model) -> int:
+    """What a verb would read and write, checked without doing it."""
+    said, told = [f"model\t{request.model}\twas loaded"], {"model": request.model}
+    if data := getattr(request, "data", None):
+        from mapsto.data.columns import infer
+        from mapsto.data.source import open_source
+
+        source, known = open_source(data, "data"), model.facts.data.get("columns", {})
+        target = known.get("target") if request.verb == "evaluate" else None
+        columns = infer(source, text=known.get("text"), target=target, task=known.get("kind") if target else None)
+        told |= {"data": data, "text": list(columns.text), "target": columns.target}
+        said.append(f"data\t{data}\twould be read: {', '.join([*columns.text, *([target] if target else [])])}")
+    if out := getattr(request, "out", None):
+        if data:
+            from mapsto.data import sink
+
+            sink.checked(out, (".npy", ".parquet") if request.verb == "embed" else sink.SUFFIXES)
+        told |= {"out": out}
+        said.append(f"out\t{out}\twould be written")
+    if request.json:
+        show.document(told)
+        return 0
+    return _lines(said)
+
+
+VERBS: dict[str, Callable[[Namespace], int]] = {
+    "transfer": transfer, "predict": predict, "evaluate": evaluate, "embed": embed, "verify": verify,
+    "export": export, "list": list_, "doctor": doctor, "run": run,
+}  # fmt: skip

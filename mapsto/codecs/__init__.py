@@ -1,0 +1,5 @@
+"""The menu of codecs."""
+
+from mapsto.core.menus import Menu
+
+CODECS = Menu("codecs", {"text": "mapsto.codecs.text:TextCodec"})

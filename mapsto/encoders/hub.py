@@ -1,0 +1,184 @@
+"""Any text model of Hugging Face `transformers` as an encoder, through its own code; the only file that imports it.
+
+Batches are padded on the right inside, and only real positions come out. `W` windows, `T` longest, `N` positions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from mapsto.core.contracts import Batch, Encoded, Encoder
+from mapsto.core.errors import ModelError
+from mapsto.encoders.fitting import UNUSED, Loaded, check
+from mapsto.nn.pooling import pool
+
+
+@final
+class Hub(Encoder):
+    """A `transformers` model (of an encoder-decoder, its encoder).
+
+    Args:
+        config: the content of its config.json.
+        attention: "full" or "causal", whichever the model computes.
+        pooling: "mean", "cls" or "last".
+        model: the loaded model itself; without it, one of that config with random weights.
+
+    Raises:
+        ModelError: transformers does not know such a model.
+    """
+
+    name: ClassVar[str] = "hub"
+    needs: ClassVar[tuple[str, ...]] = ("ids", "lengths")
+
+    def __init__(self, *, config: dict[str, Any], attention: str = "full", pooling: str = "mean",
+                 model: Any = None) -> None:  # fmt: skip
+        super().__init__()
+        if model is None:
+            with _quiet("config.json"):
+                model = _automodel().from_config(_configuration(config))
+        model.config.use_cache = False
+        self._spec = {"config": config, "attention": attention, "pooling": pooling}
+        self.model: nn.Module = model.get_encoder() if model.config.is_encoder_decoder else model
+        self.width, self.pooling, self.attends = int(model.config.hidden_size), pooling, frozenset({attention})
+        self._pad = int(getattr(model.config, "pad_token_id", None) or 0)
+        self._types = "token_type_ids" in inspect.signature(self.model.forward).parameters
+
+    @property
+    def entry(self) -> nn.Module:
+        """The table of words."""
+        found: nn.Module = self.model.get_input_embeddings()  # type: ignore[operator]
+        return found
+
+    @property
+    def depths(self) -> Sequence[nn.Module]:
+        """The longest list of modules that lies in no other list: its blocks."""
+        lists = {name: m for name, m in self.model.named_modules() if isinstance(m, nn.ModuleList)}
+        outer = [m for name, m in lists.items() if not any(name.startswith(f"{o}.") for o in lists)]
+        return max((list(m) for m in outer), key=len, default=[])
+
+    def forward(self, batch: Batch) -> Encoded:
+        """Padded, run, and made ragged again."""
+        lengths: Tensor = batch["lengths"]
+        mask = torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]
+        given = {"input_ids": _padded(batch["ids"], mask, self._pad), "attention_mask": mask.long()}
+        if self._types and "types" in batch:
+            given["token_type_ids"] = _padded(batch["types"], mask, 0)
+        rows = self.model(**given).last_hidden_state[mask]
+        return Encoded(rows, lengths, pool(rows, lengths, batch.get("windows"), self.pooling))
+
+    def spec(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return dict(self._spec)
+
+
+def limit(encoder: Encoder) -> int | None:
+    """The most positions a window may have; None where the config states no end (relative positions)."""
+    for name, module in encoder.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    config = encoder.spec()["config"]
+    known = (config.get(key) for key in ("max_position_embeddings", "n_positions"))
+    return next((k for k in known if isinstance(k, int) and k > 0), None)
+
+
+def load(folder: Path, config: dict[str, Any], pooling: str | None = None) -> Loaded:
+    """A model folder as an encoder in eval mode and float32.
+
+    Raises:
+        ModelError: unknown to transformers, or tensors are missing, misshapen, or of a block that it does not have.
+    """
+    from transformers import AutoModel
+
+    with _quiet(str(folder)):
+        _configuration(config)
+        model, info = AutoModel.from_pretrained(folder, output_loading_info=True, local_files_only=True,
+                                                trust_remote_code=False, use_safetensors=True,
+                                                ignore_mismatched_sizes=True,  # they come back in `info`
+                                                dtype=torch.float32)  # fmt: skip
+    state, missing, extra = model.state_dict(), set(info["missing_keys"]), sorted(info["unexpected_keys"])
+    poolers = {key for key in missing if "pooler." in key}
+    misshapen = [f"{key} {tuple(one)} for {tuple(two)}" for key, one, two in info["mismatched_keys"]]
+    missing -= {key for key, _, _ in info["mismatched_keys"]}
+    check(str(folder), sorted(missing - poolers), extra, set(state), misshapen)
+    for key in poolers:  # nothing reads it: the same bytes every time
+        state[key].zero_()
+    encoder = Hub(config=config, pooling=pooling or "mean", model=model.eval())
+    if _is_causal(encoder):
+        encoder = Hub(config=config, attention="causal", pooling=pooling or "last", model=model)
+    sizes = {id(p): p.numel() for p in encoder.parameters()}
+    names = {name: sizes[id(p)] for name, p in model.named_parameters() if id(p) in sizes and name not in missing}
+    rows = int(encoder.entry.state_dict()["weight"].shape[0])
+    unused = dict.fromkeys([*extra, *sorted(set(state) - missing - set(names))], UNUSED)
+    return Loaded(encoder, tuple(sorted(names)), unused, sum(names.values()) / sum(sizes.values()), rows)
+
+
+def convert_tokenizer(folder: Path) -> bytes:
+    """The tokenizer of a folder without tokenizer.json, converted to that format.
+
+    Raises:
+        ModelError: it cannot be.
+    """
+    from transformers import AutoTokenizer
+
+    with _quiet(str(folder)):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        content: str = tokenizer.backend_tokenizer.to_str()
+    return content.encode()
+
+
+def _padded(values: Tensor, mask: Tensor, fill: int) -> Tensor:
+    rectangle = values.new_full(mask.shape, fill)
+    rectangle[mask] = values
+    return rectangle
+
+
+@torch.no_grad()
+def _is_causal(encoder: Hub) -> bool:
+    """Whether the first position ignores what comes after it."""
+    lengths = torch.tensor([4, 4])
+    rows = encoder({"ids": torch.tensor([5, 6, 7, 8, 5, 9, 10, 11]), "lengths": lengths}).rows
+    return bool(torch.equal(rows[0], rows[4]))
+
+
+def _automodel() -> Any:
+    from transformers import AutoModel
+
+    return AutoModel
+
+
+def _configuration(config: dict[str, Any]) -> Any:
+    from transformers import AutoConfig
+
+    kind = config.get("model_type")
+    try:
+        return AutoConfig.for_model(**config)
+    except ValueError as fault:
+        raise ModelError(f"transformers knows no model_type {kind!r}; choose another source") from fault
+
+
+@contextlib.contextmanager
+def _quiet(where: str) -> Iterator[None]:
+    """transformers without its notices and bars; whatever it raises becomes one ModelError sentence."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as fault:  # transformers raises every kind of error for a bad folder
+        why = next(iter(str(fault).strip().splitlines()), type(fault).__name__)
+        raise ModelError(f"source {where!r}: transformers cannot load it: {why}") from fault
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

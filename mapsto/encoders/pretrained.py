@@ -1,0 +1,195 @@
+"""A source's model folder as an encoder, with proof of what was loaded.
+
+A family that Mapsto's transformer holds exactly is read straight from safetensors into it and shown equal to
+`transformers` on a probe batch; that proof is kept, so that later loads need not import `transformers`. Every other
+family, and one that fails the proof, runs through its own code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from mapsto.core import files
+from mapsto.core.contracts import Encoder
+from mapsto.core.errors import ModelError, OutputError
+from mapsto.core.random import stream
+from mapsto.encoders import architectures, hub, sources
+from mapsto.encoders.architectures import Plan
+from mapsto.encoders.fitting import UNUSED, Loaded, check
+from mapsto.encoders.sources import Origin
+from mapsto.encoders.transformer import Transformer
+
+TOLERANCE = 1e-5  # of the largest value, in float32
+_POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
+
+
+@final
+@dataclass(frozen=True)
+class Route:
+    """`kind` "transformer" or "hub", why, and how far the two were apart on the probe batch (None: not compared)."""
+
+    kind: str
+    reason: str
+    difference: float | None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """An encoder as it was pretrained, and what a plan, a codec and a receipt need to know of it."""
+
+    encoder: Encoder
+    origin: Origin
+    config: dict[str, Any]  # the source's config.json
+    tokenizer: bytes  # a tokenizer.json
+    limit: int  # the most positions of a window
+    usual: int  # positions of a window that the source was tuned with; at most `limit`
+    pooling: str
+    normalize: bool  # whether its embeddings are meant to be of length 1
+    types: bool  # whether it reads token types
+    loaded: tuple[str, ...]  # names of the source's tensors in use
+    unused: dict[str, str]  # the rest, each with the reason
+    share: float  # of the encoder's parameters that were loaded
+    sha256: str  # of the encoder's tensors, by `fingerprint`
+    route: Route
+
+
+def load(origin: Origin) -> Pretrained:
+    """The encoder of a source, in eval mode and float32.
+
+    Raises:
+        ModelError: a tensor is missing, misshapen or has no place; the architecture is unknown; the tokenizer is
+            unreadable or has more tokens than the encoder.
+    """
+    where = f"source {origin.name!r}"
+    config = sources.config(origin.folder, where)
+    pooling, normalize, usual = _sentences(origin.folder, where)
+    plan, reason = architectures.plan(config)
+    route = Route("hub", reason, None)
+    if plan is not None:
+        own = _held(origin, plan, pooling)
+        route = _proved(origin, config, own.encoder)
+    found = own if route.kind == "transformer" else hub.load(origin.folder, config, pooling)
+    limit = found.encoder.spec().get("limit") or hub.limit(found.encoder) or usual or 512
+    return Pretrained(
+        encoder=found.encoder, origin=origin, config=config, tokenizer=_tokenizer(origin, found.vocabulary),
+        limit=limit, usual=min(usual or limit, limit), pooling=found.encoder.spec()["pooling"], normalize=normalize,
+        types=int(config.get("type_vocab_size") or 0) > 1, loaded=found.loaded, unused=found.unused, share=found.share,
+        sha256=fingerprint(found.encoder.state_dict()), route=route,
+    )  # fmt: skip
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """sha256 over names, shapes and bytes of tensors, in the order of their names."""
+    sha = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        sha.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def _held(origin: Origin, plan: Plan, pooling: str | None) -> Loaded:
+    """The source's tensors in Mapsto's transformer: every one has its place, every place its tensor."""
+    where = f"source {origin.name!r}"
+    tensors: dict[str, Tensor] = {}
+    for shard in sources.weights(origin.folder, where):
+        tensors |= load_file(shard)
+    bare = {_bare(name, plan.prefix): name for name in tensors}
+    default = "last" if plan.spec.get("attention") == "causal" else "mean"
+    with torch.device("meta"):
+        encoder = Transformer(**plan.spec, pooling=pooling or default)
+    state = plan.own({name: tensors[source] for name, source in bare.items()})
+    wanted = {source for parts in plan.names.values() for source in parts}
+    extra = sorted(bare.keys() - wanted)
+    misshapen = [f"{name} {tuple(state[name].shape)} for {tuple(t.shape)}" for name, t in encoder.state_dict().items()
+                 if name in state and state[name].shape != t.shape]  # fmt: skip
+    check(origin.name, sorted(wanted - bare.keys()), extra, wanted, misshapen)
+    encoder.load_state_dict(state, assign=True)
+    for parameter in encoder.parameters():
+        parameter.requires_grad_(True)
+    unused = {bare[name]: UNUSED for name in extra}
+    return Loaded(encoder.eval(), tuple(bare[n] for n in sorted(wanted)), unused, 1.0, plan.spec["vocabulary"])
+
+
+def _bare(name: str, prefix: str) -> str:
+    """A source's name without the prefix that models with a head put before it, and in today's spelling."""
+    name = name.removeprefix(prefix)
+    for old, new in ((".LayerNorm.gamma", ".LayerNorm.weight"), (".LayerNorm.beta", ".LayerNorm.bias")):
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
+
+
+def _proved(origin: Origin, config: dict[str, Any], encoder: Encoder) -> Route:
+    """The route, from the proof kept for these weights, this config and these versions, or from a new one."""
+    versions = [version(package) for package in ("mapsto", "torch", "transformers")]
+    key = hashlib.sha256(json.dumps([origin.sha256, config, versions], sort_keys=True).encode()).hexdigest()
+    kept = files.cache_folder("proofs", f"{key}.json")
+    try:
+        difference = float(json.loads(kept.read_text("utf-8"))["difference"])
+    except (OSError, ValueError, KeyError, TypeError):
+        difference = _difference(origin, config, encoder)
+        with contextlib.suppress(OutputError):  # a cache that cannot be written only costs time
+            files.write_json(kept, {"source": origin.name, "difference": difference})
+    family = config["model_type"]
+    if difference <= TOLERANCE:
+        return Route("transformer", f"{family} is held exactly: it differs from transformers by {difference:.0e} on a "
+                     "probe batch", difference)  # fmt: skip
+    return Route("hub", f"held by Mapsto's transformer, this {family} would differ by {difference:.0e} on a probe "
+                 f"batch, more than {TOLERANCE:.0e}", difference)  # fmt: skip
+
+
+@torch.no_grad()
+def _difference(origin: Origin, config: dict[str, Any], encoder: Encoder) -> float:
+    """The largest difference of any row from `transformers`', over its largest value, on windows of random ids."""
+    other = hub.load(origin.folder, config).encoder
+    lengths = torch.tensor([min(n, encoder.spec()["limit"]) for n in (1, 7, 7, 40, 130)])
+    draw = stream(0, "probe").integers(0, encoder.spec()["vocabulary"], int(lengths.sum()))
+    ids = torch.from_numpy(draw)
+    if isinstance(pad := config.get("pad_token_id"), int):
+        ids[ids == pad] = (pad + 1) % encoder.spec()["vocabulary"]  # some families number positions by it
+    ours, theirs = (e({"ids": ids, "lengths": lengths}).rows for e in (encoder, other))
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+def _tokenizer(origin: Origin, vocabulary: int) -> bytes:
+    ready = origin.folder / "tokenizer.json"
+    content = ready.read_bytes() if ready.is_file() else hub.convert_tokenizer(origin.folder)
+    try:
+        tokens = max(Tokenizer.from_buffer(content).get_vocab(with_added_tokens=True).values(), default=-1)
+    except Exception as fault:  # tokenizers raises plain Exception
+        raise ModelError(f"source {origin.name!r}: tokenizer.json is not a tokenizer: {fault}") from fault
+    if not 0 <= tokens < vocabulary:
+        raise ModelError(f"source {origin.name!r}: the tokenizer's ids go up to {tokens} but the encoder has {vocabulary} "
+                         "words; they do not belong together")  # fmt: skip
+    return content
+
+
+def _sentences(folder: Path, where: str) -> tuple[str | None, bool, int | None]:
+    """What sentence-transformers wrote beside the model: pooling, normalisation, positions of a window."""
+
+    def read(path: Path) -> Any:
+        return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+    try:
+        modules = read(folder / "modules.json") or []
+        kinds = {str(m["type"]).rpartition(".")[2]: str(m["path"]) for m in modules}
+        pooling = read(folder / kinds["Pooling"] / "config.json") if "Pooling" in kinds else None
+        usual = (read(folder / "sentence_bert_config.json") or {}).get("max_seq_length")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise ModelError(f"{where}: its sentence-transformers files cannot be read: {fault}") from fault
+    chosen = [ours for theirs, ours in _POOLINGS.items() if (pooling or {}).get(theirs)]
+    return (chosen[0] if chosen else None), "Normalize" in kinds, usual if isinstance(usual, int) else None

@@ -1,0 +1,105 @@
+"""How windows of different lengths lie in one (N, D) tensor of rows, and which of them attention takes together.
+
+Windows are sorted by length once, on entry. Then `b` windows of equal length `T` are one slice of the rows, viewed as
+(b, T, …): no padding and no mask. Only where windows are few and short, so that starting another group would cost more
+than it saves, are neighbours of similar length padded to the longest of them and computed as one group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+MIXED = 16384
+"""The most score entries (queries × keys, per head) of a group of unequal windows, padding included.
+
+Below that, starting another group costs more than padding and masking; above, less. Measured on two cores with MiniLM's
+shape in bf16: a training step on 16 windows of 8 to 44 positions takes 0.25 s of CPU time in 2 groups and 0.31 s in 14;
+on 16 windows of 150 to 255 it takes 1.85 s in 6 groups and 1.53 s in 16.
+"""
+
+
+@final
+@dataclass(frozen=True)
+class Group:
+    """`windows` neighbours of the sorted rows, `rows` in all, the longest `longest`.
+
+    `slots` (rows,): where each row lies in the padded (windows · longest) grid; None when all are equally long.
+    `hidden` (windows, 1, 1, longest): true where there is no key; None likewise. `members` (windows,): their numbers
+    in the batch.
+    """
+
+    windows: int
+    longest: int
+    rows: int
+    members: Tensor
+    slots: Tensor | None = None
+    hidden: Tensor | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Layout:
+    """The order and the groups of a batch's windows.
+
+    `places` (N,): each row's position in its own window, in the batch's order. `sort` and `unsort` (N,) reorder rows;
+    None when the windows come sorted.
+    """
+
+    places: Tensor
+    groups: tuple[Group, ...]
+    sort: Tensor | None = None
+    unsort: Tensor | None = None
+
+    def enter(self, rows: Tensor) -> Tensor:
+        """Rows (N, …) of the batch, sorted by the length of their window."""
+        return rows if self.sort is None else rows.index_select(0, self.sort)
+
+    def leave(self, rows: Tensor) -> Tensor:
+        """Sorted rows (N, …) in the batch's order again."""
+        return rows if self.unsort is None else rows.index_select(0, self.unsort)
+
+
+def places(lengths: Tensor) -> Tensor:
+    """(W,) lengths ↦ (N,) positions 0 … length-1, window after window."""
+    starts = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+    return torch.arange(len(starts), device=lengths.device) - starts
+
+
+def layout(lengths: Tensor, mixed: int = MIXED) -> Layout:
+    """The layout of windows of these lengths (W,), every one at least 1."""
+    order = torch.sort(lengths, stable=True).indices
+    spots = places(lengths)
+    if bool((lengths[1:] >= lengths[:-1]).all()):
+        return Layout(spots, _groups(lengths, order, mixed))
+    starts, ranked = lengths.cumsum(0) - lengths, lengths[order]
+    sort = torch.repeat_interleave(starts[order], ranked) + places(ranked)
+    unsort = torch.empty_like(sort)
+    unsort[sort] = torch.arange(len(sort), device=sort.device)
+    return Layout(spots, _groups(ranked, order, mixed), sort, unsort)
+
+
+def _groups(ranked: Tensor, order: Tensor, mixed: int) -> tuple[Group, ...]:
+    """Runs of equal length; a run is joined to the group before it while both, padded, stay within `mixed`."""
+    spans: list[tuple[int, int, int]] = []  # (windows, longest, rows)
+    kinds, counts = torch.unique_consecutive(ranked, return_counts=True)
+    for longest, count in zip(kinds.tolist(), counts.tolist(), strict=True):
+        windows, rows = count, count * longest
+        if spans and (spans[-1][0] + count) * longest**2 <= mixed:
+            before = spans.pop()
+            windows, rows = windows + before[0], rows + before[2]
+        spans.append((windows, longest, rows))
+    groups, start = [], 0
+    for windows, longest, rows in spans:
+        lengths, members = ranked[start : start + windows], order[start : start + windows]
+        start += windows
+        if rows == windows * longest:
+            groups.append(Group(windows, longest, rows, members))
+            continue
+        real = torch.arange(longest, device=lengths.device) < lengths[:, None]
+        slots = real.flatten().nonzero().squeeze(1)
+        groups.append(Group(windows, longest, rows, members, slots, ~real[:, None, None, :]))
+    return tuple(groups)

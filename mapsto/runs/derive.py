@@ -1,0 +1,248 @@
+"""How a plan is derived: the machine is probed, the encoder timed on this data, and a budget becomes rungs and steps."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+
+from mapsto.core.contracts import Staged, positions_of
+from mapsto.core.errors import ConfigError
+from mapsto.core.machine import Machine, probe
+from mapsto.engine.infer import moved
+from mapsto.runs.config import TransferConfig
+from mapsto.runs.plan import Plan, Reason
+from mapsto.runs.prepare import Start, Table, sample
+from mapsto.tasks.classify import Classify
+from mapsto.transfer import contrast, zeroshot
+from mapsto.transfer.ladder import Rung
+from mapsto.transfer.tune import Tuning
+
+BACKWARD = 2.3  # a training step's seconds beyond its forward pass, in forward passes: two products for one, and more
+PARTIAL_RATE, LORA_RATE, FULL_RATE = 2e-4, 5e-4, 1e-4
+LEAST_BUDGET, MOST_BUDGET = 60.0, 600.0  # seconds, where none is given
+KEPT_BYTES = 512 << 20  # that cached activations may take in memory
+MOST_JUDGES = 2000
+EPOCHS = 3  # passes of a tuned rung over its rows, where nothing says otherwise
+
+
+@final
+@dataclass(frozen=True)
+class Costs:
+    """What this machine takes for this encoder on this data, in seconds."""
+
+    row: float  # one training row, forward
+    tests: float  # all rows that are only predicted
+    head: float  # fitting a linear head on all rows
+
+
+def derive(request: TransferConfig, table: Table, start: Start) -> Plan:
+    """Resolve a request; takes about a second, most of it the probe of the machine.
+
+    Raises:
+        ConfigError: a strategy that this source or this target cannot serve.
+    """
+    machine = probe()
+    machine.settle()
+    pace = measure(start, machine, table)
+    costs = _costs(table, start, pace)
+    budget, why_budget = _budget(request, table, costs)
+    rows, why_rows = _rows(request, table, costs, budget)
+    few = bool(sizes := _sizes(table)) and contrast.suits(table.labels.kind, sizes)
+    share, split, why_split = _split(request, table, rows, few)
+    learn = max(1, round(rows * (1 - share)))
+    rungs, why_rungs = _rungs(request, table, start, costs, learn, sizes if few else [], budget)
+    seconds = costs.row * rows + costs.head + costs.tests + sum(r.seconds for r in rungs if isinstance(r, Tuning))
+    memory = _memory(start, rungs)
+    reasons = (
+        *start.reasons, ("precision", machine.precision, machine.reasons[-1]),
+        ("pace", f"{pace:,.0f} positions/s", "measured on a batch of these texts"),
+        ("budget", "none" if budget is None else f"{budget:.0f} s", why_budget), ("rows", f"{rows:,}", why_rows),
+        ("validation", f"{round(rows * share):,} rows" if share else "none", why_split), *why_rungs,
+    )  # fmt: skip
+    return Plan(machine, table.train.fingerprint, start.source.sha256, rows, share, split, rungs,
+                request.strategy == "auto", budget, seconds, memory, reasons)  # fmt: skip
+
+
+def measure(start: Start, machine: Machine, table: Table, positions: int = 4096) -> float:
+    """Positions a second of the encoder's forward pass on texts of this data: the better of two batches."""
+    texts = sample(table.train, 512)
+    sizes = np.minimum(start.codec.lengths(texts), 4 * start.codec.max_length)
+    batch = moved(start.codec.encode(texts[: max(1, int(np.searchsorted(sizes.cumsum(), positions)))]), machine.device)
+    best = math.inf
+    with torch.inference_mode(), machine.autocast():
+        for _ in range(2):
+            begun = time.perf_counter()
+            start.encoder(batch)
+            best = min(best, time.perf_counter() - begun)
+    return positions_of(batch) / best
+
+
+def _costs(table: Table, start: Start, pace: float) -> Costs:
+    def seconds(name: str) -> float:
+        sizes = start.sizes[name]
+        cut = np.minimum(sizes, start.codec.max_length) if start.codec.long == "cut" else sizes
+        return float(cut.mean()) / pace * (1 if start.codec.pair != "apart" else 2)
+
+    held = {name: rows for name, rows in table.parts().items() if rows is not None and name != "train"}
+    outputs = max(1, len(table.labels.names))
+    head = 2e-8 * len(table.train) * start.encoder.width * outputs + 0.3  # a few hundred passes over the features
+    return Costs(seconds("train"), sum(seconds(name) * len(rows) for name, rows in held.items()), head)
+
+
+def _budget(request: TransferConfig, table: Table, costs: Costs) -> tuple[float | None, str]:
+    if request.budget is not None:
+        if request.budget.unit == "seconds":
+            return request.budget.amount, "asked for"
+        return None, f"counted in {request.budget.unit}, as asked"
+    if request.strategy != "auto":
+        return None, f"strategy {request.strategy!r} is asked for and runs to its end"
+    wish = 2 * costs.row * len(table.train) + costs.tests + costs.head
+    why = "twice what all rows take once, and the test rows; more climbs higher: --budget 10min"
+    return min(MOST_BUDGET, max(LEAST_BUDGET, wish)), why
+
+
+def _rows(request: TransferConfig, table: Table, costs: Costs, budget: float | None) -> tuple[int, str]:
+    count = len(table.train)
+    if budget is None:
+        return count, "all of them"
+    most = int(0.6 * budget / costs.row)
+    if most >= count:
+        return count, "all of them"
+    return max(most, min(count, 64)), f"drawn from {count:,}: more do not fit into the budget"
+
+
+def _sizes(table: Table) -> list[int]:
+    """Training rows of each class; empty for what has none."""
+    if table.labels.kind not in ("single", "ordinal"):
+        return []
+    codes = table.labels.encode(table.train).numpy()
+    return [int(n) for n in np.bincount(codes, minlength=len(table.labels.names))]
+
+
+def _split(request: TransferConfig, table: Table, rows: int, few: bool) -> tuple[float, str, str]:
+    by = "time" if request.time else "grouped" if request.group else "stratified"
+    if table.valid is not None:
+        return 0.0, by, "given in a file of its own"
+    if request.strategy in ("zero-shot", "frozen", "contrast"):
+        return 0.0, by, f"strategy {request.strategy!r} is asked for: nothing is chosen by validation"
+    if few:
+        return 0.0, by, "too few rows to set any aside; the rungs are those that few rows are known to bear"
+    share = min(0.1 if rows >= 2000 else 0.2, MOST_JUDGES / rows)
+    how = {"time": f"the latest by {request.time!r}", "grouped": f"whole groups of {request.group!r}",
+           "stratified": "classes in their shares, equal texts on one side"}[by]  # fmt: skip
+    return share, by, f"set aside to judge the rungs: {how}"
+
+
+def _rungs(
+    request: TransferConfig, table: Table, start: Start, costs: Costs, learn: int, few: list[int], budget: float | None
+) -> tuple[tuple[Rung, ...], tuple[Reason, ...]]:
+    """The rungs to climb; `few` holds the rows of each class where they are few."""
+    named = isinstance(start.task, Classify) and zeroshot.telling(start.task.names)
+    if request.strategy == "zero-shot" and not named:
+        raise ConfigError("strategy 'zero-shot' reads the names of the classes, and these are no words; use 'frozen'")
+    if request.strategy == "contrast" and table.labels.kind not in ("single", "ordinal"):
+        raise ConfigError("strategy 'contrast' draws texts of one class together, so it needs classes; use 'frozen'")
+    if request.strategy in ("zero-shot", "frozen"):
+        return (request.strategy,), (("rungs", request.strategy, "asked for"),)
+    tuning = _Tuning(request, start, costs, learn, few or _sizes(table))
+    rungs: list[Rung] = ["zero-shot"] if named and not few and request.strategy == "auto" else []
+    rungs.append("frozen")
+    if request.strategy != "auto" or few:
+        names: tuple[str, ...] = ("contrast",) if request.strategy == "auto" else (request.strategy,)
+        left = math.inf
+    else:
+        names = ("partial" if isinstance(start.encoder, Staged) else "lora", "full")
+        left = math.inf if budget is None else 0.9 * budget - costs.row * learn / 0.9 - costs.tests - 2 * costs.head
+    for name in names:
+        if (made := tuning(name, left)) is not None:
+            rungs.append(made)
+            left -= made.seconds
+    climbed = " → ".join(r if isinstance(r, str) else r.rung for r in rungs)
+    return tuple(rungs), (("rungs", climbed, "each starts from the best one before it"), *tuning.reasons())
+
+
+@final
+class _Tuning:
+    """Makes the plans of tuned rungs and remembers why they are as they are."""
+
+    def __init__(self, request: TransferConfig, start: Start, costs: Costs, learn: int, sizes: list[int]) -> None:
+        self.request, self.start, self.costs, self.learn, self.sizes = request, start, costs, learn, sizes
+        self.depth = len(start.encoder.depths)
+        self.layers = min(request.layers or max(1, self.depth // 3), self.depth)
+        self.batch = min(request.batch or (32 if learn >= 2000 else 16), learn)
+        self.per_epoch = -(-learn // self.batch)
+        self._why: list[Reason] = []
+
+    def __call__(self, rung: str, left: float) -> Tuning | None:
+        """The rung's plan, or None where it does not fit into the seconds that are `left`."""
+        if rung == "contrast":
+            return self._contrast()
+        cached = rung == "partial" and isinstance(self.start.encoder, Staged) and self._bytes() <= KEPT_BYTES
+        epoch = self.costs.row * self.learn * self._factor(rung, cached)
+        steps, why = self._steps(left / epoch)
+        if steps < 1:
+            self._why.append((rung, "left out", f"an epoch takes {epoch:.0f} s and {max(0.0, left):.0f} s are left"))
+            return None
+        rate = self.request.rate or {"partial": PARTIAL_RATE, "lora": LORA_RATE, "full": FULL_RATE}[rung]
+        what = {"partial": f"upper {self.layers} of {self.depth} blocks", "lora": f"rank {self.request.rank}"}.get(
+            rung, ""
+        )
+        kept = "; what lies below is computed once and kept" if cached else ""
+        self._why.append(
+            (rung, f"{steps:,} steps of {self.batch}", f"{why}{', ' + what if what else ''}{kept}; rate {rate:g}")
+        )
+        return Tuning(rung, steps, self.batch, rate, layers=self.layers if rung == "partial" else None,
+                      rank=self.request.rank, cached=cached, looks=max(2, round(steps / self.per_epoch)),
+                      seconds=epoch * steps / self.per_epoch)  # fmt: skip
+
+    def reasons(self) -> tuple[Reason, ...]:
+        """A line for each rung that was considered."""
+        return tuple(self._why)
+
+    def _steps(self, affordable: float) -> tuple[int, str]:
+        """Steps for a rung when so many epochs fit into what is left."""
+        request = self.request
+        if request.epochs is not None:
+            return max(1, round(request.epochs * self.per_epoch)), f"{request.epochs:g} epochs, as asked"
+        if request.budget is not None and request.budget.unit != "seconds":
+            total = EPOCHS * self.per_epoch
+            asked = request.budget.steps(total=total, per_epoch=self.per_epoch, batch=self.batch, rate=1.0)
+            return asked, f"{request.budget}, as asked"
+        epochs = min(EPOCHS, math.floor(2 * affordable) / 2) if affordable < EPOCHS else EPOCHS
+        return round(epochs * self.per_epoch), f"{epochs:g} epochs" + ("" if epochs == EPOCHS else ", as many as fit")
+
+    def _factor(self, rung: str, cached: bool) -> float:
+        """Seconds of a training pass in forward passes of the whole encoder."""
+        share = self.layers / self.depth if rung == "partial" else 1.0
+        if cached:
+            return share * (1 + BACKWARD)
+        return 1 + BACKWARD * (0.6 if rung == "lora" else share)
+
+    def _bytes(self) -> float:
+        sizes = np.minimum(self.start.sizes["train"], 8 * self.start.codec.max_length)
+        return float(sizes.mean()) * self.learn / 0.9 * self.start.encoder.width * 2
+
+    def _contrast(self) -> Tuning:
+        made = contrast.plan(self.sizes, float(self.start.sizes["train"].mean()), self.request.seed,
+                             width=self.start.encoder.width)  # fmt: skip
+        steps = made.settings.steps
+        assert isinstance(steps, int)
+        rows = made.classes * made.shots
+        shown = min(rows, sum(self.sizes))
+        self._why.append(("contrast", f"{steps} steps of {shown}", "; ".join(made.reasons)))
+        seconds = self.costs.row * shown * steps * (1 + BACKWARD)
+        return Tuning("contrast", steps, rows, made.settings.rate, shots=made.shots, seconds=seconds)
+
+
+def _memory(start: Start, rungs: tuple[Rung, ...]) -> float:
+    """Bytes at the peak: interpreter and libraries, weights, their copies, gradients and moments, activations."""
+    weights = 4.0 * sum(p.numel() for p in start.encoder.parameters())
+    tuned = [r for r in rungs if isinstance(r, Tuning)]
+    copies = 1 + (4 if any(r.rung in ("full", "contrast") for r in tuned) else 2 if tuned else 0)
+    kept = KEPT_BYTES / 2 if any(r.cached for r in tuned) else 0
+    return 6e8 + copies * weights + kept + 8192 * start.encoder.width * 40

@@ -1,0 +1,177 @@
+"""What every encoder on the menu promises; a new line of the menu gains every check by one line in `MADE`."""
+
+import json
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from hubs import USUAL
+from safetensors.torch import load, save
+from torch import nn
+
+from mapsto.core.contracts import Batch, Encoder, Staged, positions_of, rows_of, select
+from mapsto.encoders import ENCODERS
+
+SIZES: dict[str, Any] = {"vocabulary": 50, "width": 24, "depth": 2, "heads": 3, "inner": 40, "limit": 64, "types": 2}
+MADE: dict[str, dict[str, dict[str, Any]]] = {
+    "transformer": {
+        "bert-like": SIZES,
+        "gpt-like": {**SIZES, "types": 0, "norm": "pre", "attention": "causal", "pooling": "last", "entry_norm": False,
+                     "final_norm": True, "activation": "gelu-tanh"},
+        "rotary": {**SIZES, "positions": "rotary", "activation": "swiglu", "pooling": "cls"},
+        "dropout": {**SIZES, "dropout": 0.3},
+    },
+    "hub": {
+        "bert": {"config": {"model_type": "bert", **USUAL}},
+        "qwen2": {"config": {"model_type": "qwen2", **USUAL, "num_key_value_heads": 1, "pad_token_id": None,
+                             "bos_token_id": None, "eos_token_id": None},
+                  "attention": "causal", "pooling": "last"},
+    },
+    "siamese": {"transformer": {"encoder": {"name": "transformer", "spec": SIZES}}},
+}  # fmt: skip
+CASES = [(name, variant) for name, variants in MADE.items() for variant in variants]
+pytestmark = pytest.mark.parametrize(("name", "variant"), CASES, ids=lambda v: v)
+
+
+def make(name: str, spec: Mapping[str, Any]) -> Encoder:
+    """An encoder from its name and its spec; a spec's `encoder` is another one."""
+    inner = {k: make(**v) if k == "encoder" else v for k, v in spec.items()}
+    made: Encoder = ENCODERS.load(name)(**inner)
+    return made
+
+
+def built(name: str, variant: str, seed: int = 0) -> Encoder:
+    torch.manual_seed(seed)
+    return make(name, MADE[name][variant]).eval()
+
+
+def single(seed: int) -> Batch:
+    """Six examples of 1 to 3 windows."""
+    draw = random.Random(seed)
+    windows = torch.tensor([1, 2, 1, 3, 1, 1])
+    lengths = torch.tensor([draw.randint(1, 30) for _ in range(9)])
+    ids = torch.tensor([draw.randint(3, 49) for _ in range(int(lengths.sum()))])
+    return {"ids": ids, "lengths": lengths, "windows": windows}
+
+
+def batch(encoder: Encoder) -> Batch:
+    return {"first": single(1), "second": single(2)} if "first" in encoder.needs else single(1)
+
+
+def test_the_menu_is_covered(name: str, variant: str) -> None:
+    assert MADE.keys() == ENCODERS.keys()
+    assert ENCODERS.load(name).name == name
+    assert issubclass(ENCODERS.load(name), Encoder)
+
+
+@torch.no_grad()
+def test_shapes_and_declarations(name: str, variant: str) -> None:
+    encoder = built(name, variant)
+    given = batch(encoder)
+    assert set(encoder.needs) <= given.keys()
+    encoded = encoder(given)
+    assert encoded.pooled.shape == (rows_of(given), encoder.width)
+    assert encoded.pooled.dtype == torch.float32
+    assert len(encoded.rows) == int(encoded.lengths.sum()) == positions_of(given.get("first", given))
+    assert encoder.attends <= {"full", "causal", "mask"}
+
+
+@torch.no_grad()
+def test_a_batch_is_its_singles(name: str, variant: str) -> None:
+    encoder = built(name, variant)
+    given = batch(encoder)
+    whole = encoder(given).pooled
+    for i in range(len(whole)):
+        assert torch.allclose(encoder(select(given, torch.tensor([i]))).pooled[0], whole[i], atol=1e-5)
+    order = torch.tensor([3, 1, 5, 0, 4, 2])
+    assert torch.allclose(encoder(select(given, order)).pooled, whole[order], atol=1e-5)
+
+
+@torch.no_grad()
+def test_spec_and_weights_make_it_again_bit_for_bit(name: str, variant: str) -> None:
+    encoder = built(name, variant)
+    again = make(name, json.loads(json.dumps(encoder.spec())))
+    assert again.spec() == encoder.spec()
+    assert (again.width, again.attends) == (encoder.width, encoder.attends)
+    again.load_state_dict(load(save({k: v.clone() for k, v in encoder.state_dict().items()})))
+    given = batch(encoder)
+    assert torch.equal(again.eval()(given).pooled, encoder(given).pooled)
+
+
+def test_entry_and_depths_are_modules_of_it_in_order(name: str, variant: str) -> None:
+    encoder = built(name, variant)
+    inside = {id(m) for m in encoder.modules()}
+    assert {id(encoder.entry), *(id(d) for d in encoder.depths)} <= inside
+    assert len(encoder.depths) == 2
+    seen: list[int] = []
+    hooks = [m.register_forward_hook(lambda *_, i=i: seen.append(i))
+             for i, m in enumerate([encoder.entry, *encoder.depths])]  # fmt: skip
+    encoder(batch(encoder))
+    for hook in hooks:
+        hook.remove()
+    assert seen == ([0, 1, 2] * 2 if name == "siamese" else [0, 1, 2])
+
+
+def test_gradients_flow_and_frozen_parameters_keep_their_bytes(name: str, variant: str) -> None:
+    encoder = built(name, variant).train()
+    frozen: nn.Module = encoder.depths[0]
+    frozen.requires_grad_(False)
+    before = {n: p.detach().clone() for n, p in encoder.named_parameters()}
+    optimiser = torch.optim.SGD([p for p in encoder.parameters() if p.requires_grad], lr=0.1)
+    encoder(batch(encoder)).pooled.pow(3).sum().backward()
+    optimiser.step()
+    still = {id(p) for p in frozen.parameters()}
+    for n, p in encoder.named_parameters():
+        if id(p) in still:
+            assert torch.equal(p, before[n])
+            assert p.grad is None
+    for module in (encoder.entry, encoder.depths[1]):
+        assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in module.parameters())
+
+
+def test_causal_ones_do_not_leak_and_full_ones_look_both_ways(name: str, variant: str) -> None:
+    encoder = built(name, variant)
+    if "first" in encoder.needs:
+        pytest.skip("its rows are those of the encoder inside")
+    ids, lengths = torch.tensor([5, 6, 7, 8]), torch.tensor([4])
+    with torch.no_grad():
+        rows, other = (encoder({"ids": i, "lengths": lengths}).rows for i in (ids, torch.tensor([5, 6, 9, 8])))
+    assert torch.equal(rows[:2], other[:2]) is ("causal" in encoder.attends)
+    assert not torch.equal(rows[2:], other[2:])
+
+
+@torch.no_grad()
+def test_a_mask_is_obeyed(name: str, variant: str) -> None:
+    encoder = built(name, variant)
+    if "mask" not in encoder.attends or "first" in encoder.needs:
+        pytest.skip("it takes no mask")
+    lengths = torch.tensor([4, 2])
+    ids = torch.tensor([5, 6, 7, 8, 9, 10])
+    visible = torch.eye(4, dtype=torch.bool).repeat(2, 1, 1)  # each position alone
+    seen = encoder({"ids": ids, "lengths": lengths, "visible": visible}).rows
+    other = encoder({"ids": torch.tensor([5, 11, 12, 13, 9, 14]), "lengths": lengths, "visible": visible}).rows
+    assert torch.equal(seen[[0, 4]], other[[0, 4]])
+    assert not torch.equal(seen[[1, 2, 3, 5]], other[[1, 2, 3, 5]])
+    everything = torch.ones(2, 4, 4, dtype=torch.bool)
+    assert torch.allclose(encoder({"ids": ids, "lengths": lengths, "visible": everything}).rows,
+                          encoder({"ids": ids, "lengths": lengths}).rows, atol=1e-6)  # fmt: skip
+
+
+@torch.no_grad()
+def test_stages_are_the_whole(name: str, variant: str) -> None:
+    encoder = built(name, variant)
+    if not isinstance(encoder, Staged):
+        pytest.skip("it does not stop between its blocks")
+    given = batch(encoder)
+    whole = encoder(given)
+    for depth in range(len(encoder.depths) + 1):
+        rows = encoder.below(given, depth)
+        rest = encoder.above(rows, {k: given[k] for k in ("lengths", "windows")}, depth)
+        assert torch.equal(rest.rows, whole.rows)
+        assert torch.equal(rest.pooled, whole.pooled)
+    for order in (range(5, -1, -1), [2, 0]):  # a stage's rows may be kept and taken in any order
+        some = torch.tensor(list(order))
+        part = select({**given, "hidden": encoder.below(given, 1)}, some)
+        assert torch.allclose(encoder.above(part["hidden"], part, 1).pooled, whole.pooled[some], atol=1e-5)
