@@ -33,7 +33,7 @@ from mapsto.data.source import open_source
 from mapsto.encoders import pretrained, sources
 from mapsto.encoders.towers import Siamese
 from mapsto.engine import infer as inference
-from mapsto.evaluate import suite
+from mapsto.evaluation import suite
 from mapsto.runs import transfer as runs
 from mapsto.runs.config import TransferConfig
 from mapsto.runs.events import Event
@@ -41,7 +41,7 @@ from mapsto.tasks.classify import Classify
 from mapsto.tasks.regress import Regress
 
 if TYPE_CHECKING:
-    from mapsto.evaluate.suite import Report
+    from mapsto.evaluation.suite import Report
 
 IN_MEMORY = "data in memory"  # what stands for data that has no path
 

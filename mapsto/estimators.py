@@ -58,6 +58,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """(n,) classes, of the type that `y` had."""
+        check_is_fitted(self, "model_")
         chosen: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(1)]
         return chosen
 

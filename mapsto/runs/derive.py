@@ -17,10 +17,10 @@ from mapsto.engine.infer import moved
 from mapsto.runs.config import TransferConfig
 from mapsto.runs.plan import Plan, Reason
 from mapsto.runs.prepare import Start, Table, sample
+from mapsto.strategies import contrast, zeroshot
+from mapsto.strategies.ladder import Rung
+from mapsto.strategies.tune import Tuning
 from mapsto.tasks.classify import Classify
-from mapsto.transfer import contrast, zeroshot
-from mapsto.transfer.ladder import Rung
-from mapsto.transfer.tune import Tuning
 
 BACKWARD = 2.3  # a training step's seconds beyond its forward pass, in forward passes: two products for one, and more
 PARTIAL_RATE, LORA_RATE, FULL_RATE = 2e-4, 5e-4, 1e-4

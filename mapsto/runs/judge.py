@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from mapsto.core.contracts import Encoded
-from mapsto.evaluate import baselines, suite
+from mapsto.evaluation import baselines, suite
 from mapsto.runs.prepare import Table
+from mapsto.strategies.job import Candidate, Indices, Job
+from mapsto.strategies.ladder import Tried
 from mapsto.tasks.classify import Classify
 from mapsto.tasks.regress import Regress
-from mapsto.transfer.job import Candidate, Indices, Job
-from mapsto.transfer.ladder import Tried
 
 
 @final

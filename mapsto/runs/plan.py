@@ -14,8 +14,8 @@ from mapsto.core import config
 from mapsto.core.config import option
 from mapsto.core.errors import ConfigError
 from mapsto.core.machine import Machine
-from mapsto.transfer.ladder import Rung
-from mapsto.transfer.tune import Tuning
+from mapsto.strategies.ladder import Rung
+from mapsto.strategies.tune import Tuning
 
 Reason = tuple[str, str, str]  # what, its value, why
 

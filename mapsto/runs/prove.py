@@ -19,10 +19,10 @@ from mapsto.encoders import pretrained
 from mapsto.engine import optimise
 from mapsto.runs.judge import Verdict, judged
 from mapsto.runs.prepare import Start, Table
-from mapsto.transfer import contrast, freeze
-from mapsto.transfer.job import Job, copied
-from mapsto.transfer.ladder import Ladder, Rung, Tried
-from mapsto.transfer.tune import Tuning, Watch
+from mapsto.strategies import contrast, freeze
+from mapsto.strategies.job import Job, copied
+from mapsto.strategies.ladder import Ladder, Rung, Tried
+from mapsto.strategies.tune import Tuning, Watch
 
 
 @final

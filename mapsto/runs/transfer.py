@@ -27,7 +27,7 @@ from mapsto.core.contracts import Step
 from mapsto.core.errors import OutputError
 from mapsto.data.split import holdout
 from mapsto.engine.watch import Asked, signals
-from mapsto.evaluate import intervals
+from mapsto.evaluation import intervals
 from mapsto.runs import place as places
 from mapsto.runs import prepare, prove
 from mapsto.runs.config import TransferConfig
@@ -37,9 +37,9 @@ from mapsto.runs.judge import judged
 from mapsto.runs.place import Place
 from mapsto.runs.plan import Plan
 from mapsto.runs.prepare import Start, Table
-from mapsto.transfer.job import Job
-from mapsto.transfer.ladder import Advance, Ladder, Tried
-from mapsto.transfer.tune import JOURNAL, Tuning, Watch
+from mapsto.strategies.job import Job
+from mapsto.strategies.ladder import Advance, Ladder, Tried
+from mapsto.strategies.tune import JOURNAL, Tuning, Watch
 
 OVERRUN = 1.5  # budgets after which a tuned rung ends before its time
 

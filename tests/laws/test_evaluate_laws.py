@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mapsto.evaluate import intervals, suite
+from mapsto.evaluation import intervals, suite
 from mapsto.tasks.classify import Classify
 from mapsto.tasks.regress import Regress
 

@@ -15,7 +15,7 @@ from mapsto.encoders import pretrained, sources
 from mapsto.engine import infer
 from mapsto.engine.loop import Run
 from mapsto.objectives.contrast import Contrast
-from mapsto.transfer import contrast, heads
+from mapsto.strategies import contrast, heads
 
 TREC = Path(__file__).parents[2].parent / "shared" / "data" / "text" / "trec"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not TREC.is_dir(), reason="needs ../shared/data/text/trec")]

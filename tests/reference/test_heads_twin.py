@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from mapsto.core.random import stream
-from mapsto.transfer import heads
+from mapsto.strategies import heads
 
 
 def blobs(rows: int, width: int, classes: int, spread: float = 3.0) -> tuple[np.ndarray, np.ndarray]:

@@ -97,7 +97,7 @@ def test_what_is_held_wrong_is_one_sentence(model: mapsto.Model, place: Path, tm
         model.predict("just one text")
     with pytest.raises(DataError, match="text 2: expected a text, got int"):
         model.predict(["a", 3])  # type: ignore[list-item]
-    with pytest.raises(ConfigError, match="no format '.xlsx'"):
+    with pytest.raises(ConfigError, match=r"no format '\.xlsx'"):
         mapsto.predict(model, str(place / "test.csv"), str(tmp_path / "out.xlsx"))
     with pytest.raises(ModelError, match="expected a model folder"):
         mapsto.load(tmp_path / "nothing")

@@ -13,7 +13,7 @@ from mapsto.engine import optimise
 from mapsto.engine.loop import Run
 from mapsto.objectives import OBJECTIVES
 from mapsto.objectives.contrast import Contrast, contrast
-from mapsto.transfer import contrast as strategy
+from mapsto.strategies import contrast as strategy
 
 TAU = 0.2
 one_thread = toys.one_thread

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import torch
 
-from mapsto.evaluate import baselines, intervals, suite
+from mapsto.evaluation import baselines, intervals, suite
 from mapsto.metrics.classification import once
 from mapsto.tasks.classify import Classify
 from mapsto.tasks.regress import Regress

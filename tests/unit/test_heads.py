@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mapsto.core.random import stream
-from mapsto.transfer import heads
+from mapsto.strategies import heads
 
 
 def blobs(rows: int, width: int = 16, classes: int = 3, spread: float = 2.0, seed: int = 0):

@@ -100,7 +100,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
     asked = Asked.__bool__
     steps = 0
     monkeypatch.setattr(Asked, "__bool__", lambda self: steps >= 2)
-    with pytest.raises(Stopped, match="goes on"):
+    with pytest.raises(Stopped, match="goes on"):  # noqa: PT012
         for event in stream:
             steps += isinstance(event, events.Progress) and event.unit == "steps"
     monkeypatch.setattr(Asked, "__bool__", asked)

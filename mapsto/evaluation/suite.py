@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mapsto.evaluate.baselines import Baseline
-from mapsto.evaluate.intervals import RESAMPLES, Difference, Interval, bootstrap, compare, wilson
+from mapsto.evaluation.baselines import Baseline
+from mapsto.evaluation.intervals import RESAMPLES, Difference, Interval, bootstrap, compare, wilson
 from mapsto.metrics import classification
 from mapsto.tasks.classify import Classify
 from mapsto.tasks.regress import Regress

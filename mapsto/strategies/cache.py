@@ -24,7 +24,7 @@ from mapsto.core.contracts import Batch, Codec, Encoder, Staged, ragged, select,
 from mapsto.core.errors import OutputError
 from mapsto.core.machine import Machine
 from mapsto.engine.infer import budgeted, moved
-from mapsto.transfer.job import Indices
+from mapsto.strategies.job import Indices
 
 WINDOW = 2048  # rows in one file: a stopped run computes at most so many again
 LIMIT = 8 << 30  # bytes that all features together may take on disk; the oldest go first

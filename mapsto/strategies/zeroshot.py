@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mapsto.transfer.heads import LinearHead
+from mapsto.strategies.heads import LinearHead
 
 TEMPERATURE = 0.05  # that of the contrastive models whose cosines are compared (Reimers & Gurevych 2019: scale 20)
 

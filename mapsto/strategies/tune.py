@@ -22,8 +22,8 @@ from mapsto.engine import infer
 from mapsto.engine.checkpoint import Checkpoints, Keeper
 from mapsto.engine.loop import Run, Settings
 from mapsto.engine.watch import Asked, Journal
-from mapsto.transfer import freeze, lowrank
-from mapsto.transfer.job import Candidate, Indices, Job, copied
+from mapsto.strategies import freeze, lowrank
+from mapsto.strategies.job import Candidate, Indices, Job, copied
 
 JOURNAL = "metrics.jsonl"
 
@@ -104,6 +104,8 @@ def train(
     end = plan.stop or plan.steps
     board = points.folder / "board" if watch.tensorboard else None
     with Journal(points.folder / JOURNAL, saved.meta["journal"] if saved else None, board) as journal:
+        if saved is None:
+            journal.event("rung", 0, rung=plan.rung)
         while run.index < end:
             step = next(run)
             journal.step(step)

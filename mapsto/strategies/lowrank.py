@@ -15,7 +15,7 @@ from torch import nn
 from mapsto.core import random
 from mapsto.core.contracts import Encoder
 from mapsto.core.errors import MissingExtra, ModelError
-from mapsto.transfer.freeze import block_names
+from mapsto.strategies.freeze import block_names
 
 
 def adapt(encoder: Encoder, rank: int, seed: int) -> Any:

@@ -22,10 +22,10 @@ from mapsto.core.contracts import Mapping as Composed
 from mapsto.engine import infer
 from mapsto.engine.loop import Run, Settings
 from mapsto.objectives.contrast import Contrast
+from mapsto.strategies import cache, contrast, heads, zeroshot
+from mapsto.strategies.job import Candidate, Indices, Job, copied
+from mapsto.strategies.tune import Tuning, Watch, train, tune
 from mapsto.tasks.classify import Classify
-from mapsto.transfer import cache, contrast, heads, zeroshot
-from mapsto.transfer.job import Candidate, Indices, Job, copied
-from mapsto.transfer.tune import Tuning, Watch, train, tune
 
 
 @final
