@@ -63,7 +63,15 @@ def write(path, rows):
         table.writerows(rows)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python") and p.name != "README.zh-CN.md"], ids=name)
+PROGRAMS = [p for p in PAGES if blocks(p, "python") and p.name != "README.zh-CN.md"]
+QUICK = ("README.md", "classify.md", "resume.md")  # the others wait for `make test-all`
+
+
+@pytest.mark.parametrize(
+    "page",
+    [p if p.name in QUICK else pytest.param(p, marks=pytest.mark.slow) for p in PROGRAMS],
+    ids=map(name, PROGRAMS),
+)
 def test_python_blocks_run(page, files):
     program = "\n".join(blocks(page, "python"))
     env = {**os.environ, "PYTHONWARNINGS": "error::SyntaxWarning"}
