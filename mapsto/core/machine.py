@@ -38,6 +38,7 @@ class Machine:
         torch.set_num_threads(self.threads)
         torch.set_float32_matmul_precision(self.matmul)
         torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing of ours reads what it did not write
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:

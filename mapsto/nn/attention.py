@@ -19,16 +19,17 @@ def attend(qkv: Tensor, plan: Layout, causal: bool = False, visible: Tensor | No
     """(N, 3, H, d) queries, keys and values ↦ (N, H · d): each position's weighted values of its own window.
 
     Args:
-        qkv: rows in the plan's sorted order.
+        qkv: rows in the plan's sorted order, idle ones last (what they come to is read by nothing).
         plan: how the rows form windows.
         causal: hide later positions of the window.
         visible: (W, T, T) bool in the batch's order of windows, true where the query (first) may see the key;
             a query that sees nothing gives zeros.
     """
-    mixed = [
-        _attend(rows, group, causal, visible)
-        for group, rows in zip(plan.groups, torch.split(qkv, [g.rows for g in plan.groups]), strict=True)
-    ]
+    real = [group.rows for group in plan.groups]
+    parts = torch.split(qkv, [*real, len(qkv) - sum(real)])
+    mixed = [_attend(rows, group, causal, visible) for group, rows in zip(plan.groups, parts, strict=False)]
+    if len(parts[-1]):
+        mixed.append(parts[-1].flatten(1)[:, : qkv.shape[2] * qkv.shape[3]])
     return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
 
 

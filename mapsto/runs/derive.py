@@ -23,7 +23,7 @@ from mapsto.strategies.tune import Tuning
 from mapsto.tasks.classify import Classify
 
 BACKWARD = 2.3  # a training step's seconds beyond its forward pass, in forward passes: two products for one, and more
-PARTIAL_RATE, LORA_RATE, FULL_RATE = 2e-4, 5e-4, 1e-4
+PARTIAL_RATE, LORA_RATE, FULL_RATE = 5e-5, 2e-4, 5e-5
 LEAST_BUDGET, MOST_BUDGET = 60.0, 600.0  # seconds, where none is given
 KEPT_BYTES = 512 << 20  # that cached activations may take in memory
 MOST_JUDGES = 2000

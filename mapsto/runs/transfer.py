@@ -127,6 +127,7 @@ class _Climb:
         self.request, self.table, self.start, self.plan, self.place = request, table, start, plan, place
         self.asked, self.begun = asked, time.perf_counter()
         self.tried: list[Tried] = []
+        self.pace = (0, 0.0)  # positions and seconds of the steps of the rung at work
         self.job = _job(request, table, start, plan, place)
         self.watch = Watch(asked, self._overdue, self._overran, request.tensorboard)
 
@@ -160,7 +161,8 @@ class _Climb:
     def _shown(self, event: Advance | Step | Tried) -> Generator[Event, None, None]:
         if isinstance(event, Tried):
             self.tried.append(event)
-            yield _climbed(event, first=len(self.tried) == 1)
+            yield _climbed(event, self.pace, first=len(self.tried) == 1)
+            self.pace = (0, 0.0)
             if event.kept and self.place.out is not None and len(self.tried) < len(self.plan.rungs):
                 facts = self._facts(event.rung, dict(event.figures), None, event.candidate.extras)
                 save(event.candidate.mapping, self.place.out, facts, replace=True)
@@ -169,6 +171,7 @@ class _Climb:
             if self.asked:
                 raise self.asked.stopped(0)
         else:
+            self.pace = (self.pace[0] + event.positions, self.pace[1] + event.seconds)
             rung = next(r for r in self.plan.rungs[len(self.tried) :] if isinstance(r, Tuning))
             yield Progress(rung.rung, event.index, rung.stop or rung.steps, event.loss, 1 / event.seconds,
                            "steps", event.seconds * ((rung.stop or rung.steps) - event.index))  # fmt: skip
@@ -236,12 +239,14 @@ class _Both(Sequence[Any]):
         return self.first[index] if index < len(self.first) else self.second[index - len(self.first)]
 
 
-def _climbed(tried: Tried, first: bool) -> Climbed:
+def _climbed(tried: Tried, pace: tuple[int, float], first: bool) -> Climbed:
     figures = ", ".join(f"{name} {value:.3f}" for name, value in list(tried.figures.items())[:2]) or "not judged"
     gain = "" if tried.gain is None else f", {tried.gain:+.3f} on the one below"
     why = "" if first else ", kept" if tried.kept else ", not kept: within noise"
     line = f"{tried.rung}\t{figures}{gain}{why}\t{tried.seconds:.1f} s"
     plain = {"figures": dict(tried.figures), "gain": tried.gain, "seconds": tried.seconds, **tried.candidate.facts}
+    if pace[1]:
+        plain["positions_per_second"] = pace[0] / pace[1]
     return Climbed(tried.rung, tried.kept, line, plain)
 
 
