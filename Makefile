@@ -1,6 +1,8 @@
 # One command each. Every target makes its own .venv first; nothing here needs anything but python3 (3.11 or newer).
 
 PYTHON ?= python3
+PEERS ?= ../shared/peers# the rivals' scripts and the data sets that `bench` runs on
+DATA ?= ../shared/data
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
 CODE := mapsto tests benchmarks docs
@@ -23,7 +25,7 @@ test-all: test
 	$(BIN)/pytest -m slow
 
 bench: .venv/made-dev
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --peers $(PEERS) --data $(DATA)
 
 docs: .venv/made-dev
 	$(BIN)/python docs/reference.py

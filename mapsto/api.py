@@ -280,7 +280,13 @@ def encoder(name: str, online: bool = False) -> Model:
 
 
 def verify(folder: Path | str) -> Verification:
-    """Re-hash a model folder and run its golden examples again."""
+    """Re-hash a model folder and run its golden examples again.
+
+    Raises:
+        ModelError: there is no such folder; whatever is wrong with one that is there is in the answer's `faults`.
+    """
+    if not Path(folder).is_dir():
+        raise ModelError(f"no model folder at {str(folder)!r}; name the one that `mapsto transfer --out` wrote")
     return _verify(folder)
 
 

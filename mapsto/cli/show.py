@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO, final
 
 from mapsto.cli.progress import Bar, span
-from mapsto.runs.events import Climbed, Event, Finished, Found, Judged, Planned, Progress, Receipted
+from mapsto.runs.events import Climbed, Event, Finished, Found, Judged, Noted, Planned, Progress, Receipted
 
 _STYLES = {"bold": "1", "dim": "2", "green": "32", "cyan": "36"}
 
@@ -31,6 +31,8 @@ def events(stream: Iterable[Event], machine: bool = False) -> None:
                 continue
             bar.clear()
             screen.show(event)
+            if isinstance(event, Noted):
+                continue
             if isinstance(event, Climbed):
                 told.setdefault("rungs", []).append({"rung": event.rung, "kept": event.kept, **event.plain})
             else:
@@ -77,6 +79,8 @@ class Screen:
                     self.ladder = {0: 9}
                 mark = self._style("✓", "green") if kept else self._style("·", "dim")
                 self._write(fold(columns([line], self.ladder), self.width, f"  {mark} ", "    "))
+            case Noted(line):
+                self._write([f"  ! {line}"])
             case Judged(lines):
                 self.section("The result", lines)
             case Receipted(lines):

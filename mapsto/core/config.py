@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -78,10 +79,10 @@ def _converted(value: Any, kind: Any) -> Any:
         raise ConfigError(f"expected true or false, got {value!r}")
     if kind in (int, float):
         try:
-            number = float(value) if not isinstance(value, bool) else None
-        except (TypeError, ValueError):
+            number = float(value) if not isinstance(value, bool) and math.isfinite(float(value)) else None
+        except (TypeError, ValueError, OverflowError):
             number = None
-        if number is None or number != number or (kind is int and number != int(number)):
+        if number is None or (kind is int and number != int(number)):
             raise ConfigError(f"expected {'a whole number' if kind is int else 'a number'}, got {value!r}")
         return int(value) if kind is int and isinstance(value, int) else kind(number)
     if kind is str and not isinstance(value, str):

@@ -52,6 +52,14 @@ class Progress:
 
 @final
 @dataclass(frozen=True)
+class Noted:
+    """One line that a person should know and that changes no result."""
+
+    line: str
+
+
+@final
+@dataclass(frozen=True)
 class Climbed:
     """A rung of the ladder is finished: kept if validation says it is better beyond noise. `line` begins with its name."""
 
@@ -89,4 +97,4 @@ class Finished:
     plain: Mapping[str, Any] = field(default_factory=dict)
 
 
-Event = Found | Planned | Progress | Climbed | Judged | Receipted | Finished
+Event = Found | Planned | Progress | Noted | Climbed | Judged | Receipted | Finished

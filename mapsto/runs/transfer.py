@@ -32,11 +32,12 @@ from mapsto.runs import place as places
 from mapsto.runs import prepare, prove
 from mapsto.runs.config import TransferConfig
 from mapsto.runs.derive import derive
-from mapsto.runs.events import Climbed, Event, Finished, Found, Judged, Planned, Progress, Receipted
+from mapsto.runs.events import Climbed, Event, Finished, Found, Judged, Noted, Planned, Progress, Receipted
 from mapsto.runs.judge import judged
 from mapsto.runs.place import Place
 from mapsto.runs.plan import Plan
 from mapsto.runs.prepare import Start, Table
+from mapsto.strategies import tune
 from mapsto.strategies.job import Job
 from mapsto.strategies.ladder import Advance, Ladder, Tried
 from mapsto.strategies.tune import JOURNAL, Tuning, Watch
@@ -158,7 +159,7 @@ class _Climb:
         yield _finished(self.request, self.place, {"metrics": verdict.plain, "receipt": receipt.plain()})
         return Made(best.mapping, facts)
 
-    def _shown(self, event: Advance | Step | Tried) -> Generator[Event, None, None]:
+    def _shown(self, event: Advance | Step | Tried | tune.Noted) -> Generator[Event, None, None]:
         if isinstance(event, Tried):
             self.tried.append(event)
             yield _climbed(event, self.pace, first=len(self.tried) == 1)
@@ -166,6 +167,8 @@ class _Climb:
             if event.kept and self.place.out is not None and len(self.tried) < len(self.plan.rungs):
                 facts = self._facts(event.rung, dict(event.figures), None, event.candidate.extras)
                 save(event.candidate.mapping, self.place.out, facts, replace=True)
+        elif isinstance(event, tune.Noted):
+            yield Noted(event.line)
         elif isinstance(event, Advance):
             yield Progress(event.rung, event.done, event.total)
             if self.asked:

@@ -24,7 +24,7 @@ from mapsto.engine.loop import Run, Settings
 from mapsto.objectives.contrast import Contrast
 from mapsto.strategies import cache, contrast, heads, zeroshot
 from mapsto.strategies.job import Candidate, Indices, Job, copied
-from mapsto.strategies.tune import Tuning, Watch, train, tune
+from mapsto.strategies.tune import Noted, Tuning, Watch, train, tune
 from mapsto.tasks.classify import Classify
 
 
@@ -55,7 +55,7 @@ class Tried:
 
 
 Rung = str | Tuning  # "zero-shot", "frozen", or a tuned rung's plan
-Climb = Generator[Advance | Step | Tried, None, Candidate]
+Climb = Generator[Advance | Step | Noted | Tried, None, Candidate]
 
 
 @final
@@ -86,7 +86,7 @@ class Ladder:
     def _truth(self) -> Tensor:
         return self.job.target[self.job.judge]
 
-    def _made(self, rung: Rung, best: Candidate | None) -> Generator[Advance | Step, None, Candidate]:
+    def _made(self, rung: Rung, best: Candidate | None) -> Generator[Advance | Step | Noted, None, Candidate]:
         if isinstance(rung, str):
             probed: Candidate = yield from self._zero_shot() if rung == "zero-shot" else self._frozen()
             return probed
@@ -147,7 +147,7 @@ class Ladder:
         self._strength = head.strength
         return self._probed("frozen", head, judge)
 
-    def _contrast(self, plan: Tuning) -> Generator[Advance | Step, None, Candidate]:
+    def _contrast(self, plan: Tuning) -> Generator[Advance | Step | Noted, None, Candidate]:
         job = self.job
         encoder, codes = copied(job.source), job.target[job.learn]
         settings = Settings(plan.steps, rate=plan.rate, seed=job.seed)

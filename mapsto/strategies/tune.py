@@ -79,6 +79,14 @@ class Upper(Encoder):
 
 @final
 @dataclass(frozen=True)
+class Noted:
+    """Something a person should know that changes no result, such as a checkpoint that had to be skipped."""
+
+    line: str
+
+
+@final
+@dataclass(frozen=True)
 class Watch:
     """How a rung is watched while it trains: whether it is asked to stop, or over its time (and whom to tell then)."""
 
@@ -90,7 +98,7 @@ class Watch:
 
 def train(
     job: Job, plan: Tuning, run: Run, watch: Watch, judged: Callable[[], dict[str, float]] | None
-) -> Generator[Step, None, None]:
+) -> Generator[Step | Noted, None, None]:
     """Yields each step of `run`, journalled, judged now and then, and saved so that the same call goes on from there.
 
     Ends with the weights that `judged` (figures, the deciding one first) found best, or else the last ones.
@@ -101,6 +109,7 @@ def train(
     if saved is not None:
         run.restore(saved.tensors, saved.meta["run"])
         keeper.restore(saved.tensors, saved.meta["keeper"])
+        yield from map(Noted, saved.skipped)
     end = plan.stop or plan.steps
     board = points.folder / "board" if watch.tensorboard else None
     with Journal(points.folder / JOURNAL, saved.meta["journal"] if saved else None, board) as journal:
@@ -128,7 +137,7 @@ def train(
 
 def tune(
     job: Job, plan: Tuning, start: Composed, watch: Watch, below: Mapping[str, Batch] | None = None
-) -> Generator[Step, None, Candidate]:
+) -> Generator[Step | Noted, None, Candidate]:
     """Yields each step; returns what the best look at validation found.
 
     `below` holds the cached rows under the tuned blocks, of the rows `learn` and `judge`.

@@ -40,7 +40,13 @@ def test_classes_keep_their_type_and_probabilities_their_order() -> None:
 
 def test_clone_params_and_repeats() -> None:
     model = mapsto.Classifier(strategy="frozen", seed=3)
-    assert model.get_params() == {"source": "minilm", "strategy": "frozen", "budget": None, "balance": "auto", "seed": 3}
+    assert model.get_params() == {
+        "source": "minilm",
+        "strategy": "frozen",
+        "budget": None,
+        "balance": "auto",
+        "seed": 3,
+    }
     twin = clone(model).set_params(seed=3)
     one, two = model.fit(TEXTS, SIGNS), twin.fit(TEXTS, SIGNS)
     assert one is model

@@ -24,7 +24,10 @@ pytestmark = needs_minilm
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     place = tmp_path_factory.mktemp("data")
-    return {"train": str(table(place, "train.csv", "train.csv", 30)), "test": str(table(place, "test.csv", "test.csv", 10))}
+    return {
+        "train": str(table(place, "train.csv", "train.csv", 30)),
+        "test": str(table(place, "test.csv", "test.csv", 10)),
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +83,9 @@ def test_a_repeat_of_the_saved_config_gives_the_same_bytes(data: dict[str, str],
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_the_same_request_answers_from_what_is_there_and_another_is_refused(data: dict[str, str], tmp_path: Path) -> None:
+def test_the_same_request_answers_from_what_is_there_and_another_is_refused(
+    data: dict[str, str], tmp_path: Path
+) -> None:
     out = str(tmp_path / "out")
     climbed(**data, strategy="frozen", out=out)
     before = {p.name: p.stat().st_mtime_ns for p in Path(out).iterdir()}
