@@ -23,7 +23,7 @@ from mapsto.core import files
 from mapsto.core.contracts import Batch, Codec, Encoder, Staged, ragged, select, sizes_of
 from mapsto.core.errors import OutputError
 from mapsto.core.machine import Machine
-from mapsto.engine.infer import budgeted, moved
+from mapsto.engine.infer import POSITIONS, budgeted, moved
 from mapsto.strategies.job import Indices
 
 WINDOW = 2048  # rows in one file: a stopped run computes at most so many again
@@ -65,7 +65,7 @@ def features(
     count: int,
     name: str,
     machine: Machine,
-    positions: int = 8192,
+    positions: int = POSITIONS,
     depth: int | None = None,
 ) -> Generator[int, None, Kept]:
     """Yields how many of the `count` rows are done; returns what is kept of them. `name` is their `key`.

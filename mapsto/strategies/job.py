@@ -56,7 +56,7 @@ class Job:
     place: Path
     compare: Callable[[Tensor, Tensor, Tensor, Any], Verdict]
     refit: bool = False
-    positions: int = 8192
+    positions: int = 8192  # of a training micro-batch
 
     def encode(self, rows: Indices) -> Batch:
         """The given rows as a Batch with their `target`."""
@@ -70,14 +70,14 @@ class Job:
         """(len(rows), D) pooled vectors."""
         encoder.eval()
         encode = self.encoder_of(rows)
-        return infer.collect(lambda b: encoder(b).pooled, encode, len(rows), self.machine, self.positions)
+        return infer.collect(lambda b: encoder(b).pooled, encode, len(rows), self.machine)
 
     def scores(self, encoder: Encoder, task: Task, rows: Indices) -> Tensor:
         """(len(rows), K) scores of `task` over `encoder`."""
         encoder.eval()
         task.eval()
         encode = self.encoder_of(rows)
-        return infer.collect(lambda b: task.predict(encoder, b), encode, len(rows), self.machine, self.positions)
+        return infer.collect(lambda b: task.predict(encoder, b), encode, len(rows), self.machine)
 
 
 @final

@@ -119,7 +119,7 @@ class Ladder:
             depth = next((len(job.source.depths) - (r.layers or 1) for r in self.rungs
                           if isinstance(r, Tuning) and r.cached), None)  # fmt: skip
             named = cache.key(self._weights, job.codec, job.fingerprint, rows, job.machine, depth)
-            run = cache.features(job.source, job.encoder_of(rows), len(rows), named, job.machine, job.positions, depth)
+            run = cache.features(job.source, job.encoder_of(rows), len(rows), named, job.machine, depth=depth)
             while True:
                 try:
                     yield Advance(f"{rung} features", next(run), len(rows))

@@ -160,7 +160,7 @@ def tune(
         moving.eval()
         task.eval()
         count = len(job.judge)
-        return infer.collect(lambda b: task.predict(moving, b), judge, count, job.machine, job.positions)
+        return infer.collect(lambda b: task.predict(moving, b), judge, count, job.machine)
 
     truth = job.target[job.judge]
     yield from train(job, plan, run, watch, (lambda: task.metrics(scores(), truth)) if len(truth) else None)
