@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -34,14 +34,12 @@ from mapsto.encoders import pretrained, sources
 from mapsto.encoders.towers import Siamese
 from mapsto.engine import infer as inference
 from mapsto.evaluation import suite
+from mapsto.evaluation.suite import Report
 from mapsto.runs import transfer as runs
 from mapsto.runs.config import TransferConfig
 from mapsto.runs.events import Event
 from mapsto.tasks.classify import Classify
 from mapsto.tasks.regress import Regress
-
-if TYPE_CHECKING:
-    from mapsto.evaluation.suite import Report
 
 IN_MEMORY = "data in memory"  # what stands for data that has no path
 

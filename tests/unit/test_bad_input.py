@@ -81,7 +81,7 @@ CASES: list[Case] = [
     ("one byte", "predict bad text", "was altered"),
     ("truncated", "predict bad text", "bytes where"),
     ("tokenizer gone", "evaluate bad train.csv", "tokenizer.json is missing"),
-    ("manifest byte", "predict bad text", "was altered"),
+    ("manifest byte", "predict bad text", "manifest.json"),
     ("future", "predict bad text", "upgrade mapsto"),
     ("truncated", "export bad --to hf --out out", "bytes where"),
     # outputs and inputs of the other verbs
