@@ -23,6 +23,7 @@ from mapsto.strategies.tune import Tuning
 from mapsto.tasks.classify import Classify
 
 BACKWARD = 2.3  # a training step's seconds beyond its forward pass, in forward passes: two products for one, and more
+STEP = 0.03  # seconds that a training step takes whatever its size: the update, many small calls, oneDNN's first sights
 PARTIAL_RATE, LORA_RATE, FULL_RATE = 5e-5, 2e-4, 5e-5
 LEAST_BUDGET, MOST_BUDGET = 60.0, 600.0  # seconds, where none is given
 KEPT_BYTES = 512 << 20  # that cached activations may take in memory
@@ -157,7 +158,7 @@ def _rungs(
         left = math.inf
     else:
         names = ("partial" if isinstance(start.encoder, Staged) else "lora", "full")
-        left = math.inf if budget is None else 0.9 * budget - costs.row * learn / 0.9 - costs.tests - 2 * costs.head
+        left = math.inf if budget is None else 0.7 * budget - costs.row * learn / 0.9 - costs.tests - 2 * costs.head
     for name in names:
         if (made := tuning(name, left)) is not None:
             rungs.append(made)
@@ -183,12 +184,13 @@ class _Tuning:
         if rung == "contrast":
             return self._contrast()
         cached = rung == "partial" and isinstance(self.start.encoder, Staged) and self._bytes() <= KEPT_BYTES
-        epoch = self.costs.row * self.learn * self._factor(rung, cached)
+        epoch = self.costs.row * self.learn * self._factor(rung, cached) + STEP * self.per_epoch
         steps, why = self._steps(left / epoch)
         if steps < 1:
             self._why.append((rung, "left out", f"an epoch takes {epoch:.0f} s and {max(0.0, left):.0f} s are left"))
             return None
-        rate = self.request.rate or {"partial": PARTIAL_RATE, "lora": LORA_RATE, "full": FULL_RATE}[rung]
+        rate = self.request.rate or {"partial": STEP = 0.03  # seconds that a training step takes whatever its size: the update, many small calls, oneDNN's first sights
+PARTIAL_RATE, "lora": LORA_RATE, "full": FULL_RATE}[rung]
         what = {"partial": f"upper {self.layers} of {self.depth} blocks", "lora": f"rank {self.request.rank}"}.get(
             rung, ""
         )
