@@ -189,8 +189,7 @@ class _Tuning:
         if steps < 1:
             self._why.append((rung, "left out", f"an epoch takes {epoch:.0f} s and {max(0.0, left):.0f} s are left"))
             return None
-        rate = self.request.rate or {"partial": STEP = 0.03  # seconds that a training step takes whatever its size: the update, many small calls, oneDNN's first sights
-PARTIAL_RATE, "lora": LORA_RATE, "full": FULL_RATE}[rung]
+        rate = self.request.rate or {"partial": PARTIAL_RATE, "lora": LORA_RATE, "full": FULL_RATE}[rung]
         what = {"partial": f"upper {self.layers} of {self.depth} blocks", "lora": f"rank {self.request.rank}"}.get(
             rung, ""
         )
