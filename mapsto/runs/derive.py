@@ -28,6 +28,7 @@ PARTIAL_RATE, LORA_RATE, FULL_RATE = 5e-5, 2e-4, 5e-5
 LEAST_BUDGET, MOST_BUDGET = 60.0, 600.0  # seconds, where none is given
 KEPT_BYTES = 512 << 20  # that cached activations may take in memory
 MOST_JUDGES = 2000
+SHOWN = 1000  # rows that are used at least, where a budget in steps shows fewer
 EPOCHS = 3  # passes of a tuned rung over its rows, where nothing says otherwise
 
 
@@ -109,6 +110,11 @@ def _budget(request: TransferConfig, table: Table, costs: Costs) -> tuple[float 
 
 def _rows(request: TransferConfig, table: Table, costs: Costs, budget: float | None) -> tuple[int, str]:
     count = len(table.train)
+    if request.budget is not None and request.budget.unit in ("steps", "examples"):
+        batch = request.batch or 32
+        shown = 2 * request.budget.steps(total=1, per_epoch=1, batch=batch, rate=1.0) * batch
+        if max(shown, SHOWN) < count:
+            return max(shown, SHOWN), f"drawn from {count:,}: {request.budget} show no more than half of them"
     if budget is None:
         return count, "all of them"
     most = int(0.6 * budget / costs.row)
