@@ -56,29 +56,38 @@ def explained(path: Path) -> Iterator[None]:
         raise OutputError(f"cannot write {str(path)!r}: {why}") from fault
 
 
+@contextlib.contextmanager
+def aside(path: Path | str) -> Iterator[Path]:
+    """Fill a file aside; when the block ends well it is flushed and renamed to `path`, otherwise nothing is left.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    path = Path(path)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            yield Path(name)
+            sync_file(Path(name))
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+        sync_folder(path.parent)
+
+
 def write(path: Path | str, content: bytes | str) -> None:
     """Write a file atomically (aside, fsync, rename), creating its folder.
 
     Raises:
         OutputError: the place cannot be written; nothing is left there.
     """
-    path = Path(path)
-    data = content.encode() if isinstance(content, str) else content
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(data)
-                out.flush()
-                os.fsync(out.fileno())
-            os.chmod(aside, 0o644)
-            os.replace(aside, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(aside)
-            raise
-        sync_folder(path.parent)
+    with aside(path) as place:
+        place.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path | str, value: Any) -> None:

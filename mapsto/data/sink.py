@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,22 +22,9 @@ def write(path: Path | str, chunks: Iterable[Columns]) -> int:
         ConfigError: a suffix that is none of `SUFFIXES`.
         OutputError: the place cannot be written; nothing is left there.
     """
-    path = Path(path)
     suffix = checked(path)
-    with files.explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
-            rows = (_parquet if suffix == ".parquet" else _lines)(Path(aside), chunks, suffix)
-            files.sync_file(Path(aside))
-            os.chmod(aside, 0o644)
-            os.replace(aside, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(aside)
-            raise
-    return rows
+    with files.aside(path) as place:
+        return (_parquet if suffix == ".parquet" else _lines)(place, chunks, suffix)
 
 
 def checked(path: Path | str, known: Sequence[str] = SUFFIXES) -> str:
