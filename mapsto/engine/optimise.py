@@ -104,6 +104,7 @@ class Optimiser:
                 groups.setdefault(key, []).append(parameter)
         self._dense = _dense(groups, how) if groups else None
         self._rows = {name: _Rows(self.trainable[name], factors[name] or 0.0, how) for name in by_rows}
+        self._divisor = 1.0  # of the gradients: the step's count of targets, and the clipping
 
     @contextlib.contextmanager
     def gradients(self) -> Iterator[None]:
@@ -125,32 +126,32 @@ class Optimiser:
 
     @torch.no_grad()
     def norm(self, count: float, clip: float | None) -> float:
-        """Divide the summed gradients by `count`, clip them to the global norm `clip`; the norm before clipping."""
+        """The global norm of the summed gradients divided by `count`; `update` will clip it to `clip`."""
         values = []
         for parameter in self.trainable.values():
             if (grad := parameter.grad) is None:
                 continue
             if grad.is_sparse:
                 grad = parameter.grad = grad.coalesce()
-                values.append(grad.values())
-            else:
-                values.append(grad)
+                grad = grad.values()
+            values.append(grad)
         if not values:
             return 0.0
         norm = float(nn.utils.get_total_norm(values)) / count
-        scale = min(1.0, clip / (norm + 1e-6)) if clip is not None else 1.0
-        torch._foreach_mul_(values, scale / count)
+        self._divisor = count / (min(1.0, clip / (norm + 1e-6)) if clip is not None else 1.0)
         return norm
 
     @torch.no_grad()
     def update(self, rate: float) -> None:
-        """Move every parameter that has a gradient; `rate` is the schedule's, before the factors."""
+        """Move every parameter that has a gradient, after `norm`; `rate` is the schedule's, before the factors."""
         if self._dense is not None:
             for group in self._dense.param_groups:
                 group["lr"] = rate * group["factor"]
+            # what torch's GradScaler sets: the fused kernels divide as they go, without a pass of its own over memory
+            self._dense.grad_scale = torch.tensor(self._divisor)  # type: ignore[attr-defined]
             self._dense.step()
         for rows in self._rows.values():
-            rows.update(rate)
+            rows.update(rate, self._divisor)
 
     def state(self) -> dict[str, Tensor]:
         """`{parameter}/{moment}` ↦ the live tensor (not a copy)."""
@@ -212,7 +213,7 @@ class _Rows:
         self.table, self.factor, self.how = table, factor, how
         self.moments: dict[str, Tensor] = {}
 
-    def update(self, rate: float) -> None:
+    def update(self, rate: float, divisor: float) -> None:
         """One step with what lies in the table's gradient: rows (U,), values (U, D); a dense one is all rows."""
         grad = self.table.grad
         if grad is None:
@@ -220,7 +221,7 @@ class _Rows:
         rate *= self.factor
         dense = not grad.is_sparse
         rows = torch.arange(len(grad), device=grad.device) if dense else grad.indices()[0]
-        values = grad if dense else grad.values()
+        values = (grad if dense else grad.values()) / divisor
         weight = self.table.index_select(0, rows)
         if self.how.decay and self.how.kind == "adamw":
             weight.mul_(1 - rate * self.how.decay)

@@ -21,7 +21,10 @@ shape in bf16: a training step on 16 windows of 8 to 44 positions takes 0.25 s o
 on 16 windows of 150 to 255 it takes 1.85 s in 6 groups and 1.53 s in 16.
 """
 
-ROUND = 32
+LARGEST = 65536
+"""The most score entries per head of a group of several windows: what attention holds of it then stays in the cache."""
+
+ROUND = 16
 """Rows are rounded up to a multiple of this by idle ones that no window holds and nothing reads.
 
 oneDNN prepares every linear layer anew for every number of rows, which took a third of a training step on 16 short
@@ -101,6 +104,10 @@ def _groups(ranked: Tensor, order: Tensor, mixed: int) -> tuple[Group, ...]:
     spans: list[tuple[int, int, int]] = []  # (windows, longest, rows)
     kinds, counts = torch.unique_consecutive(ranked, return_counts=True)
     for longest, count in zip(kinds.tolist(), counts.tolist(), strict=True):
+        most = max(1, LARGEST // longest**2)
+        while count > most:
+            spans.append((most, longest, most * longest))
+            count -= most
         windows, rows = count, count * longest
         if spans and (spans[-1][0] + count) * longest**2 <= mixed:
             before = spans.pop()

@@ -119,6 +119,23 @@ def test_long_windows_take_the_fused_kernel(causal: bool, monkeypatch: pytest.Mo
     written = attend(qkv[plan.sort], plan, causal)
     monkeypatch.setattr("mapsto.nn.attention.LONG", 16)
     assert torch.allclose(attend(qkv[plan.sort], plan, causal), written, atol=1e-6)
+    long = torch.randn(20, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+    twenty = layout(torch.tensor([20]))
+    assert torch.autograd.gradcheck(lambda x: attend(x, twenty, causal), long)
+
+
+def test_attention_leaves_its_input_as_it_is() -> None:
+    one = torch.randn(1, 3, 2, 4)  # one position: no reordering makes a copy of it
+    before = one.clone()
+    attend(one, layout(torch.tensor([1])))
+    assert torch.equal(one, before)
+
+
+def test_large_groups_are_split() -> None:
+    plan = layout(torch.full((9,), 100))
+    assert [group.windows for group in plan.groups] == [6, 3]
+    qkv = torch.randn(900, 3, 1, 4, dtype=torch.float64)
+    assert torch.allclose(plan.leave(attend(plan.enter(qkv), plan)), naive(qkv, torch.full((9,), 100), False, None))
 
 
 def test_post_norm_block_is_torchs() -> None:
