@@ -88,7 +88,7 @@ def probe() -> Machine:
     matmul = "medium" if rates["medium"] > 0.75 * rates["highest"] and errors["medium"] <= 1e-6 else "highest"
     reasons = [
         f"{threads} threads: the cores this process may use",
-        f"float32 products {matmul}: highest {rates['highest']:.0f}, medium {rates['medium']:.0f} GFLOP/s, "
+        f"products at highest run at {rates['highest']:.0f} GFLOP/s, at medium at {rates['medium']:.0f}; "
         f"medium differs from float64 by {errors['medium']:.0e}",
     ]
     asked = os.environ.get("MAPSTO_PRECISION", "")
@@ -96,7 +96,7 @@ def probe() -> Machine:
     precision = asked if asked in {"bf16", "fp32"} else "bf16" if faster > 1.2 else "fp32"
     reasons.append(
         f"{precision} because MAPSTO_PRECISION asks for it" if asked == precision
-        else f"{precision}: bf16 products run at {rates['bf16']:.0f} GFLOP/s, {faster:.1f} times float32"
+        else f"bf16 products run at {rates['bf16']:.0f} GFLOP/s, {faster:.1f} times float32"
     )  # fmt: skip
     rate = rates["bf16"] if precision == "bf16" else rates[matmul]
     return Machine(device, threads, precision, matmul, round(rate, 1), tuple(reasons))

@@ -22,9 +22,10 @@ from mapsto.core.contracts import Batch, Encoder, Loss, Objective
 
 @final
 class Contrast(Objective):
-    """All pairs of one batch; a batch that is cut into micro-batches loses the pairs across the cut.
+    """Examples of one class drawn together, those of others apart: all pairs of one batch.
 
-    Examples that have no other of their class in the batch only push; they are not counted as targets.
+    A batch that is cut into micro-batches loses the pairs across the cut. Examples that have no other of their class
+    in the batch only push; they are not counted as targets.
     """
 
     name = "contrast"

@@ -30,6 +30,21 @@ class Verdict:
     words: float | None = None
 
 
+@final
+@dataclass(frozen=True)
+class _Picked(Sequence[Any]):
+    """Some rows of many texts, read when they are asked for."""
+
+    texts: Sequence[Any]
+    rows: Indices
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.texts[int(self.rows[index])]
+
+
 def judged(table: Table, job: Job, best: Candidate, tried: Sequence[Tried]) -> Verdict:
     """Judge on the test rows; without any, on the validation rows or by cross-validation, and say so."""
     if table.test is not None:
@@ -76,10 +91,7 @@ def _verdict(job: Job, best: Candidate, scores: Mapping[str, Tensor], target: Te
     shape = (task.kind, len(task.names)) if isinstance(task, Classify) else ("number", 1)
     rivals = [baselines.majority(job.target[learnt], *shape, len(target))]
     if texts is not None:
-        some = learnt[: baselines.MOST_ROWS]
-        rivals.append(
-            baselines.tfidf([job.texts[int(i)] for i in some], job.target[some], texts, *shape, seed=job.seed)
-        )
+        rivals.append(baselines.tfidf(_Picked(job.texts, learnt), job.target[learnt], texts, *shape, seed=job.seed))
     report = suite.judge(scores[best.rung], target, task, rivals)
     lines = (*report.lines(), *([note] if note else []))
     words = _first(task, rivals[1].scores, target) if texts is not None else None

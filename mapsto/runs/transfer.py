@@ -243,7 +243,7 @@ class _Both(Sequence[Any]):
 
 
 def _climbed(tried: Tried, pace: tuple[int, float], first: bool) -> Climbed:
-    figures = ", ".join(f"{name} {value:.3f}" for name, value in list(tried.figures.items())[:2]) or "not judged"
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in list(tried.figures.items())[:2]) or "judged at the end"
     gain = "" if tried.gain is None else f", {tried.gain:+.3f} on the one below"
     why = "" if first else ", kept" if tried.kept else ", not kept: within noise"
     line = f"{tried.rung}\t{figures}{gain}{why}\t{tried.seconds:.1f} s"

@@ -17,7 +17,7 @@ from typing import final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mapsto.core import files
 from mapsto.core.contracts import Batch, Codec, Encoder, Staged, ragged, select, sizes_of
@@ -37,16 +37,6 @@ class Kept:
 
     pooled: Tensor
     below: Batch | None
-
-
-def weights_digest(module: nn.Module) -> str:
-    """sha256 over every parameter and buffer of a module: name, type, shape and bytes."""
-    sha = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        value = tensor.detach().cpu().contiguous()
-        sha.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
-        sha.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return sha.hexdigest()
 
 
 def key(weights: str, codec: Codec, fingerprint: str, rows: Indices, machine: Machine, depth: int | None) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mapsto.core.contracts import Batch, Step
 from mapsto.core.contracts import Mapping as Composed
+from mapsto.encoders.pretrained import fingerprint
 from mapsto.engine import infer
 from mapsto.engine.loop import Run, Settings
 from mapsto.objectives.contrast import Contrast
@@ -64,7 +65,7 @@ class Ladder:
 
     def __init__(self, job: Job, rungs: Sequence[Rung], watch: Watch, judged: bool = True) -> None:
         self.job, self.rungs, self.watch, self.judged = job, rungs, watch, judged
-        self._weights = cache.weights_digest(job.source)
+        self._weights = fingerprint(job.source.state_dict())
         self._pooled: dict[str, Tensor] = {}
         self._below: dict[str, Batch] = {}
         self._strength = 1.0
