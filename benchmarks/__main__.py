@@ -3,8 +3,8 @@
     python -m benchmarks --peers PEERS --data DATA [--jobs frozen tune …] [--pairs 3]
 
 `PEERS` is a folder with the rivals' scripts (each prints one JSON line last) and `DATA` one with the data sets; neither is part
-of the project. Every run is a process of its own, with a cache of its own, so that nothing is reused. Results are added to
-`benchmarks/results/JOB.json`. Run it on a quiet machine.
+of the project. Every run is a process of its own, with a cache of its own, so that nothing is reused. Results are
+written to `benchmarks/results/JOB.json` after each pair. Run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -186,6 +186,7 @@ def main() -> None:
     parser.add_argument("--setfit", default=sys.executable, help="the Python of an environment with setfit")
     parser.add_argument("--jobs", nargs="+", default=["frozen", "sst2", "embed", "predict"])
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--add", action="store_true", help="add pairs, with the next seeds, to those measured before")
     asked = parser.parse_args()
     model = str(sources.find("minilm").folder)
     text = asked.data / "text"
@@ -200,14 +201,28 @@ def main() -> None:
     }
     for name in asked.jobs:
         mine, theirs = jobs[name]()
-        pairs = [(mine(seed), theirs(seed)) for seed in range(asked.pairs)]
-        key = "positions_per_s" if "positions_per_s" in pairs[0][0] else "seconds"
-        ratios = [a[key] / b[key] if key != "seconds" else b[key] / a[key] for a, b in pairs]
-        found = {"job": name, "ratio": statistics.median(ratios), "ratios": ratios, "of": key, "machine": describe(),
-                 "ours": [a for a, _ in pairs], "theirs": [b for _, b in pairs]}  # fmt: skip
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
+        path = RESULTS / f"{name}.json"
+        pairs = known(path) if asked.add else []
+        for seed in range(len(pairs), len(pairs) + asked.pairs):
+            pairs.append((mine(seed), theirs(seed)))
+            found = compared(name, pairs)
+            RESULTS.mkdir(exist_ok=True)
+            path.write_text(json.dumps(found, indent=2) + "\n")
         print(json.dumps({k: v for k, v in found.items() if k != "machine"}), flush=True)
+
+
+def known(path: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The pairs that were measured before, on this machine."""
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return list(zip(found["ours"], found["theirs"], strict=True)) if found.get("machine") == describe() else []
+
+
+def compared(name: str, pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+    """What the pairs of a job come to."""
+    key = "positions_per_s" if "positions_per_s" in pairs[0][0] else "seconds"
+    ratios = [a[key] / b[key] if key != "seconds" else b[key] / a[key] for a, b in pairs]
+    return {"job": name, "ratio": statistics.median(ratios), "ratios": ratios, "of": key, "machine": describe(),
+            "ours": [a for a, _ in pairs], "theirs": [b for _, b in pairs]}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mapsto.api import Model, embed, evaluate, export, load, predict, transfer, verify
+    from mapsto.api import embed, evaluate, export, load, predict, transfer, verify
     from mapsto.estimators import Classifier, Regressor
+    from mapsto.model import Model
 
 _HOMES = {
-    "Model": "api", "embed": "api", "evaluate": "api", "export": "api", "load": "api", "predict": "api",
+    "Model": "model", "embed": "api", "evaluate": "api", "export": "api", "load": "api", "predict": "api",
     "transfer": "api", "verify": "api", "Classifier": "estimators", "Regressor": "estimators",
 }  # fmt: skip
 

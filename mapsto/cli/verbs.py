@@ -17,7 +17,7 @@ from mapsto.core.errors import ConfigError
 from mapsto.runs.config import TransferConfig
 
 if TYPE_CHECKING:
-    from mapsto.api import Model
+    from mapsto.model import Model
 
 
 def transfer(request: Namespace) -> int:

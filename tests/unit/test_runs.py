@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from runs import KEPT, needs_minilm, table
 
-from mapsto import api
+from mapsto import Model, api
 from mapsto.core import config
 from mapsto.core.errors import ConfigError, DataError, OutputError, Stopped
 from mapsto.engine.watch import Asked
@@ -61,7 +61,7 @@ def test_every_strategy_learns_saves_and_loads(strategy: str, data: dict[str, st
     assert not (tmp_path / "out.run").exists()
     loaded = api.load(out)
     texts = ["when will my card come?", "can my son have an account?"]
-    again = api.Model(made.mapping, made.facts).scores(texts)
+    again = Model(made.mapping, made.facts).scores(texts)
     assert np.array_equal(loaded.scores(texts).numpy(), again.numpy())
     assert api.verify(out).ok
     if strategy == "lora":

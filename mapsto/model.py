@@ -1,0 +1,134 @@
+"""The model that a user holds: a mapping with its facts, ready to use on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mapsto.bundle.format import Facts
+from mapsto.bundle.save import save
+from mapsto.codecs.labels import Labels
+from mapsto.codecs.text import TextCodec
+from mapsto.core import config
+from mapsto.core.contracts import Encoder
+from mapsto.core.contracts import Mapping as Composed
+from mapsto.core.errors import DataError, ModelError
+from mapsto.core.machine import Machine, describe, probe
+from mapsto.data.columns import infer
+from mapsto.data.rows import Rows
+from mapsto.data.rows import load as read
+from mapsto.data.source import open_source
+from mapsto.encoders.towers import Siamese
+from mapsto.engine import infer as inference
+from mapsto.evaluation import suite
+from mapsto.evaluation.suite import Report
+from mapsto.tasks.classify import Classify
+from mapsto.tasks.regress import Regress
+
+
+@final
+class Model:
+    """A mapping that can be used: `predict`, `scores`, `embed`, `evaluate`, `save`."""
+
+    def __init__(self, mapping: Composed, facts: Facts) -> None:
+        self.mapping, self.facts = mapping, facts
+        self._machine: Machine | None = None
+
+    @property
+    def machine(self) -> Machine:
+        """How this model computes here: as it was made, on a machine like the one that made it; else by a probe."""
+        if self._machine is None:
+            plan = (self.facts.config or {}).get("plan", {})
+            same = self.facts.environment == describe() and "machine" in plan
+            self._machine = config.fill(Machine, plan["machine"], "plan: machine") if same else probe()
+        self._machine.settle()
+        return self._machine
+
+    def predict(self, texts: Sequence[Any]) -> list[Any]:
+        """A prediction for each text (pair): `Label(name, score, scores)`, `Labels(names, scores)` or `Number(value)`.
+
+        Raises:
+            DataError: not a list of texts, or not of pairs where the model reads pairs.
+        """
+        return self.task.decode(self.scores(texts)) if len(texts) else []
+
+    def scores(self, texts: Sequence[Any]) -> torch.Tensor:
+        """(B, K) float32 raw scores."""
+        task, encoder = self.task, self.mapping.encoder
+        return self._run(texts, self.mapping.codec.encode, lambda batch: task.predict(encoder, batch))
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(B, D) float32 vectors, of length 1 where the source's are meant to be."""
+        encoder = self.mapping.encoder
+        codec = self.mapping.codec
+        assert isinstance(codec, TextCodec)
+        inner: Encoder = encoder.encoder if isinstance(encoder, Siamese) else encoder
+        single = TextCodec.load({**codec.spec(), "pair": None}, codec.files())
+        pooled = self._run(texts, single.encode, lambda batch: inner(batch).pooled, pairs=False)
+        if self.facts.source.get("normalize"):
+            pooled = torch.nn.functional.normalize(pooled, dim=-1)
+        return pooled.numpy()
+
+    def evaluate(self, data: Any) -> Report:
+        """Scores on labelled data that the model has not seen, with 95% intervals.
+
+        Raises:
+            DataError: unreadable, or labels that the model does not know.
+        """
+        rows = self.rows(data, labelled=True)
+        labels = Labels.load(self.facts.data["labels"])
+        return suite.judge(self.scores(rows.texts), labels.encode(rows), self.task)
+
+    def rows(self, data: Any, labelled: bool) -> Rows:
+        """The columns that the model was made for, from other data.
+
+        Raises:
+            ModelError: the model does not know its columns.
+            DataError: unreadable, or such columns are not there.
+        """
+        known = self.facts.data.get("columns")
+        if known is None:
+            raise ModelError("the bundle does not say which columns it was made for; give texts to predict instead")
+        source = open_source(data, "data")
+        order = self.facts.data["labels"]["names"] if known["kind"] == "ordinal" else None
+        target, task = (known["target"], known["kind"]) if labelled else (None, None)
+        return read(source, infer(source, text=known["text"], target=target, task=task,
+                                  order=order if labelled else None), "data")  # fmt: skip
+
+    def save(self, folder: Path | str, replace: bool = False) -> Path:
+        """Write the bundle."""
+        return save(self.mapping, folder, self.facts, replace)
+
+    @property
+    def task(self) -> Classify | Regress:
+        """What it predicts.
+
+        Raises:
+            ModelError: nothing; it only embeds.
+        """
+        task = self.mapping.task
+        if not isinstance(task, (Classify, Regress)):
+            raise ModelError("this model has no task: it only embeds; transfer it to labelled data first")
+        return task
+
+    def _run(self, texts: Sequence[Any], encode: Any, function: Any, pairs: bool | None = None) -> torch.Tensor:
+        codec = self.mapping.codec
+        assert isinstance(codec, TextCodec)
+        _check(texts, bool(codec.pair) if pairs is None else pairs)
+        self.mapping.encoder.eval()
+        machine = self.machine
+        return inference.collect(function, lambda rows: encode([texts[int(i)] for i in rows]), len(texts), machine)
+
+
+def _check(texts: Any, pairs: bool) -> None:
+    if isinstance(texts, str) or not hasattr(texts, "__len__"):
+        raise DataError(f"expected a list of texts, got {type(texts).__name__}; put a single text into a list")
+    for number, text in enumerate(texts if isinstance(texts, list) else (), 1):
+        fits = isinstance(text, (tuple, list)) and len(text) == 2 if pairs else isinstance(text, str)
+        if not fits:
+            raise DataError(f"text {number}: expected {'two texts' if pairs else 'a text'}, got {type(text).__name__}")
