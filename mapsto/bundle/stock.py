@@ -18,9 +18,10 @@ from mapsto.encoders import architectures
 from mapsto.encoders.transformer import Transformer
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu-tanh": "gelu_new", "relu": "relu"}
-_BERT = {"norm": "post", "positions": "learned", "attention": "full", "entry_norm": True, "final_norm": False}
+_BERT = {"norm": "post", "positions": "learned", "attention": "full", "entry_norm": True, "final_norm": False,
+         "rms": False, "bias": True, "qk_norm": False}  # fmt: skip
 _GPT2 = {"norm": "pre", "positions": "learned", "attention": "causal", "entry_norm": False, "final_norm": True,
-         "offset": 0, "types": 0}  # fmt: skip
+         "offset": 0, "types": 0, "rms": False, "bias": True, "qk_norm": False}  # fmt: skip
 
 
 def classifier(encoder: Encoder, head: Head) -> tuple[dict[str, Any], State]:

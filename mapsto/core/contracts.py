@@ -24,11 +24,11 @@ Batch = dict[str, Any]
 """Field name ↦ Tensor or nested Batch (a pair encoded apart is `{"first": Batch, "second": Batch}`).
 
 `lengths` (W,) positions of each window; `windows` (B,) windows of each example, absent when all have one;
-`target` and `weight` (B, …) for training; fields named in `RAGGED` hold one entry per position (N, …), window after
+`target` and `weight` (B, …) for training, `labels` (N,) the id that a position is asked for, -1 for none; fields named in `RAGGED` hold one entry per position (N, …), window after
 window; every other tensor holds one entry per example (B, …).
 """
 
-RAGGED = frozenset({"ids", "types", "hidden"})
+RAGGED = frozenset({"ids", "types", "hidden", "labels"})
 
 
 @final
@@ -158,6 +158,38 @@ class Staged(Encoder):
         return self.above(self.below(batch, 0), batch, 0)
 
 
+class Lexical(Encoder):
+    """An encoder of words, whose input table may be the output layer too (Press and Wolf 2017)."""
+
+    @property
+    @abstractmethod
+    def words(self) -> Tensor:
+        """(V, D): the parameter itself."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Cache:
+    """What a causal encoder keeps of B sequences: how many positions it read (B,), each block's keys and values."""
+
+    held: Tensor
+    blocks: list[tuple[Tensor, Tensor]]  # (B, T, H, d) each
+
+    def select(self, rows: Tensor) -> Cache:
+        """The sequences `rows` (int64 indices), which may repeat."""
+        return Cache(self.held[rows], [(k[rows], v[rows]) for k, v in self.blocks])
+
+
+class Incremental(Encoder):
+    """A causal encoder that reads on where it stopped; `limit` is the most positions of a sequence."""
+
+    limit: int
+
+    @abstractmethod
+    def extend(self, batch: Batch, cache: Cache | None) -> tuple[Tensor, Cache]:
+        """(N, D) rows of a batch whose windows go on from `cache` (None: from nothing), and the cache with them."""
+
+
 class Objective(nn.Module, ABC):
     """(Encoder, Batch) ↦ Loss: all that the engine knows."""
 
@@ -243,8 +275,7 @@ def sizes_of(batch: Batch) -> Tensor:
     lengths: Tensor = batch["lengths"]
     if "windows" not in batch:
         return lengths
-    owner = torch.repeat_interleave(torch.arange(len(batch["windows"])), batch["windows"])
-    return torch.zeros(len(batch["windows"]), dtype=lengths.dtype).index_add_(0, owner, lengths)
+    return torch.zeros_like(batch["windows"]).index_add_(0, torch.repeat_interleave(batch["windows"]), lengths)
 
 
 def select(batch: Batch, rows: Tensor) -> Batch:
@@ -255,12 +286,10 @@ def select(batch: Batch, rows: Tensor) -> Batch:
     windows = ragged(batch["windows"], rows) if "windows" in batch else rows
     positions = ragged(batch["lengths"], windows)
 
-    def chosen(name: str, value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        return value[positions if name in RAGGED else windows if name == "lengths" else rows]
+    def chosen(name: str) -> Tensor:
+        return positions if name in RAGGED else windows if name == "lengths" else rows
 
-    return {name: chosen(name, value) for name, value in batch.items()}
+    return {k: v[chosen(k)] if isinstance(v, Tensor) else v for k, v in batch.items()}
 
 
 def ragged(lengths: Tensor, chosen: Tensor) -> Tensor:

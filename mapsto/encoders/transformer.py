@@ -11,12 +11,12 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from mapsto.core.contracts import Batch, Encoded, Staged
+from mapsto.core.contracts import Batch, Cache, Encoded, Incremental, Lexical, Staged
 from mapsto.core.errors import ConfigError, DataError, listing, suggestion
 from mapsto.nn.pooling import POOLINGS, pool
 from mapsto.nn.positions import angles, sinusoids
 from mapsto.nn.ragged import layout, places
-from mapsto.nn.transformer import ACTIVATIONS, Block
+from mapsto.nn.transformer import ACTIVATIONS, Block, normed
 
 _CHOICES = {
     "norm": ("post", "pre"),
@@ -32,13 +32,13 @@ class Entry(nn.Module):
     """Words, positions and token types summed, normed if asked: (N,) ids ↦ (N, D)."""
 
     def __init__(self, vocabulary: int, width: int, *, learned: int, sinusoidal: bool, offset: int, types: int,
-                 norm: bool, epsilon: float, sparse: bool, dropout: float) -> None:  # fmt: skip
+                 norm: nn.Module, sparse: bool, dropout: float) -> None:  # fmt: skip
         super().__init__()
         self._offset, self._sinusoidal = offset, sinusoidal
         self.words = _table(vocabulary, width, sparse)
         self.positions = _table(learned + offset, width) if learned else None
         self.types = _table(types, width) if types else None
-        self.norm = nn.LayerNorm(width, epsilon) if norm else nn.Identity()
+        self.norm = norm
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, ids: Tensor, spots: Tensor, types: Tensor | None) -> Tensor:
@@ -55,7 +55,7 @@ class Entry(nn.Module):
 
 
 @final
-class Transformer(Staged):
+class Transformer(Staged, Lexical, Incremental):
     """Words ↦ Encoded through `depth` blocks of `heads` heads.
 
     Args:
@@ -69,6 +69,11 @@ class Transformer(Staged):
             a query may see a key (one window an example).
         dropout: on the entry and both residual branches.
         sparse: make the word table's gradient sparse, so that untouched rows cost nothing.
+        rms: root-mean-square norms, without mean and bias, instead of layer norms.
+        bias: whether linear layers have one.
+        qk_norm: divide queries and keys of each head by their root mean square.
+        zero: start the last linear layer of each branch at 0, so that every block starts as the identity
+            (Zhang et al. 2019, "Fixup").
 
     Raises:
         ConfigError: lists every choice that does not exist or does not fit.
@@ -80,8 +85,8 @@ class Transformer(Staged):
     def __init__(self, *, vocabulary: int, width: int, depth: int, heads: int, inner: int, limit: int = 512,
                  norm: str = "post", positions: str = "learned", activation: str = "gelu", attention: str = "full",
                  pooling: str = "mean", offset: int = 0, types: int = 0, entry_norm: bool = True,
-                 final_norm: bool = False, epsilon: float = 1e-12, dropout: float = 0.0,
-                 sparse: bool = False) -> None:  # fmt: skip
+                 final_norm: bool = False, epsilon: float = 1e-12, dropout: float = 0.0, sparse: bool = False,
+                 rms: bool = False, bias: bool = True, qk_norm: bool = False, zero: bool = False) -> None:  # fmt: skip
         self._spec = {k: v for k, v in locals().items() if k not in {"self", "__class__"}}
         _check(self._spec)
         super().__init__()
@@ -89,22 +94,31 @@ class Transformer(Staged):
         self.attends = frozenset({attention, "mask"})
         self._causal, self._turn = attention == "causal", width // heads if positions == "rotary" else 0
         self.embed = Entry(vocabulary, width, learned=limit if positions == "learned" else 0,
-                           sinusoidal=positions == "sinusoidal", offset=offset, types=types, norm=entry_norm,
-                           epsilon=epsilon, sparse=sparse, dropout=dropout)  # fmt: skip
+                           sinusoidal=positions == "sinusoidal", offset=offset, types=types,
+                           norm=normed(width, epsilon, rms) if entry_norm else nn.Identity(), sparse=sparse,
+                           dropout=dropout)  # fmt: skip
         self.blocks = nn.ModuleList(
-            Block(width, heads, inner, norm=norm, activation=activation, epsilon=epsilon, dropout=dropout)
+            Block(width, heads, inner, norm=norm, activation=activation, epsilon=epsilon, dropout=dropout, rms=rms,
+                  bias=bias, qk_norm=qk_norm)
             for _ in range(depth)
-        )
-        self.norm = nn.LayerNorm(width, epsilon) if final_norm else nn.Identity()
-        for module in self.blocks.modules():
-            if isinstance(module, nn.Linear) and not module.weight.is_meta:
-                nn.init.normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        )  # fmt: skip
+        self.norm = normed(width, epsilon, rms) if final_norm else nn.Identity()
+        for name, parameter in self.blocks.named_parameters():
+            if parameter.dim() == 2 and not parameter.is_meta:
+                last = name.endswith(("out.weight", "down.weight"))
+                nn.init.normal_(parameter, std=0.0 if zero and last else 0.02)
+            elif name.endswith("bias") and not parameter.is_meta:
+                nn.init.zeros_(parameter)
 
     @property
     def entry(self) -> nn.Module:
         """Words, positions and types: ids ↦ (N, D)."""
         return self.embed
+
+    @property
+    def words(self) -> Tensor:
+        """(V, D)."""
+        return self.embed.words.weight
 
     @property
     def depths(self) -> Sequence[nn.Module]:
@@ -118,9 +132,7 @@ class Transformer(Staged):
             DataError: a window longer than `limit`.
         """
         lengths = batch["lengths"]
-        if len(lengths) and int(lengths.max()) > self.limit:
-            raise DataError(f"transformer: a window has {int(lengths.max())} positions but the model takes at most "
-                            f"{self.limit}; lower max_length")  # fmt: skip
+        self._fits(int(lengths.max()) if len(lengths) else 0)
         rows = self.embed(batch["ids"], places(lengths), batch.get("types"))
         return self._through(rows, batch, 0, depth)
 
@@ -129,6 +141,34 @@ class Transformer(Staged):
         rows = self.norm(self._through(rows, batch, depth, len(self.blocks)))
         lengths = batch["lengths"]
         return Encoded(rows, lengths, pool(rows, lengths, batch.get("windows"), self.pooling))
+
+    @torch.no_grad()
+    def extend(self, batch: Batch, cache: Cache | None) -> tuple[Tensor, Cache]:
+        """(N, D) rows of windows that go on from `cache`, one a sequence, and the cache with them.
+
+        Raises:
+            ConfigError: an encoder that looks ahead has nothing to keep.
+            DataError: a sequence longer than `limit`.
+        """
+        if not self._causal:
+            raise ConfigError("transformer: reading on wants attention='causal', this one attends to what comes after")
+        lengths: Tensor = batch["lengths"]
+        held = torch.zeros_like(lengths) if cache is None else cache.held
+        self._fits(int((held + lengths).max()))
+        longest = int(lengths.max())
+        real = torch.arange(longest, device=lengths.device) < lengths[:, None]  # (B, t)
+        spots = (held[:, None] + torch.arange(longest, device=lengths.device)).clamp_(max=self.limit - 1).flatten()
+        ids = batch["ids"].new_zeros(real.shape).masked_scatter_(real, batch["ids"]).flatten()
+        rows = self.embed(ids, spots, None)
+        turn = angles(spots, self._turn) if self._turn else None
+        if cache is None:
+            empty = rows.new_zeros(len(lengths), 0, self._spec["heads"], self.width // self._spec["heads"])
+            cache = Cache(held, [(empty, empty)] * len(self.blocks))
+        room = int(held.max()) + longest
+        blocks = [(_grown(keys, room), _grown(values, room)) for keys, values in cache.blocks]
+        for block, kept in zip(list(self.blocks), blocks, strict=True):
+            rows = block.extend(rows, turn, kept, held)  # type: ignore[operator]
+        return self.norm(rows[real.flatten()]), Cache(held + lengths, blocks)
 
     def _through(self, rows: Tensor, batch: Batch, start: int, stop: int) -> Tensor:
         """The blocks `start` … `stop - 1`, on rows in the batch's order."""
@@ -142,9 +182,22 @@ class Transformer(Staged):
             rows = block(rows, plan, self._causal, batch.get("visible"), turn)
         return plan.leave(rows)
 
+    def _fits(self, longest: int) -> None:
+        if longest > self.limit:
+            raise DataError(f"transformer: a window has {longest} positions but the model takes at most "
+                            f"{self.limit}; lower max_length")  # fmt: skip
+
     def spec(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return dict(self._spec)
+
+
+def _grown(kept: Tensor, room: int) -> Tensor:
+    """(B, T, H, d) with T at least `room`; it grows by halves, so that copies are few."""
+    if kept.shape[1] >= room:
+        return kept
+    more = max(room, kept.shape[1] * 3 // 2) - kept.shape[1]
+    return torch.cat((kept, kept.new_zeros(len(kept), more, *kept.shape[2:])), dim=1)
 
 
 def _table(rows: int, width: int, sparse: bool = False) -> nn.Embedding:

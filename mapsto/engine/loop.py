@@ -45,7 +45,7 @@ class Settings:
     clip: float | None = option(1.0, above=0, help="the global gradient norm to clip to; none: never clip")
     betas: tuple[float, float] = option((0.9, 0.999), least=0, most=0.999999, help="Adam's two memories")
     eps: float = option(1e-8, above=0, help="Adam's guard against division by 0")
-    momentum: float = option(0.9, least=0, most=0.999999, help="SGD's memory")
+    momentum: float = option(0.9, least=0, most=0.999999, help="SGD's and Muon's memory")
     seed: int = option(0, least=0, help="dropout and corruption follow from it")
 
 
@@ -125,7 +125,8 @@ class Run(Iterator[Step]):
                 f"{self.index} were kept; use a lower rate than {self.settings.rate:g}, a longer warm-up or a clip"
             )
         if sums.count:  # a step without any target has nothing to learn from
-            self._optimiser.update(rate)
+            with self.machine.autocast():  # Muon's products
+                self._optimiser.update(rate)
         self._optimiser.clear()
         self.index += 1
         parts = {name: value / sums.count for name, value in sums.parts.items()} if sums.count else {}

@@ -6,6 +6,7 @@ the run's rate times `factor`; `None` freezes it (no gradient, no optimiser stat
     AdamW (Loshchilov and Hutter 2019)   w ← w - λ·decay·w - λ·m̂ / (√v̂ + ε)
     Adam  (Kingma and Ba 2015)           the same without decay but with gradient g + decay·w
     SGD   with momentum μ                u ← μ·u + g + decay·w,   w ← w - λ·u
+    Muon  (see `muon`)                   for the matrices of the encoder's blocks; AdamW for all else
 
 Biases and norms (tensors of one dimension) are never decayed. Large embedding tables (V, D) are updated only in the U
 rows that the step's tokens touched, with the semantics of `torch.optim.SparseAdam`: the moments of the other rows
@@ -25,10 +26,12 @@ import torch
 from torch import Tensor, nn
 
 from mapsto.core.errors import CheckpointError, ConfigError, listing
+from mapsto.engine.muon import Muon, matrices
 
 Rules = Sequence[tuple[str, float | None]]
 
-KINDS = {"adamw": 2, "adam": 2, "sgd": 1}  # and how many moments each keeps of a parameter
+KINDS = {"adamw": 2, "adam": 2, "sgd": 1, "muon": 2}  # and how many moments each keeps of a parameter, at most
+DECOUPLED = {"adamw", "muon"}  # decay beside the gradient, not in it
 _LARGE = 1 << 18  # entries from which a table is worth updating by rows
 
 
@@ -96,14 +99,16 @@ class Optimiser:
         self._embeddings = {
             f"{name}.weight": part for name, part in module.named_modules() if isinstance(part, nn.Embedding)
         }
-        by_rows = tables(module)
+        by_rows, blocks = tables(module), matrices(module) if how.kind == "muon" else set()
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in self.trainable.items():
-            if name not in by_rows:
+            if name not in by_rows and name not in blocks:
                 key = (factors[name] or 0.0, how.decay if parameter.dim() > 1 else 0.0)
                 groups.setdefault(key, []).append(parameter)
         self._dense = _dense(groups, how) if groups else None
         self._rows = {name: _Rows(self.trainable[name], factors[name] or 0.0, how) for name in by_rows}
+        self._muon = Muon({name: self.trainable[name] for name in sorted(blocks)},
+                          {name: factors[name] or 0.0 for name in blocks}, how.decay, how.momentum)  # fmt: skip
         self._divisor = 1.0  # of the gradients: the step's count of targets, and the clipping
 
     @contextlib.contextmanager
@@ -152,12 +157,13 @@ class Optimiser:
             self._dense.step()
         for rows in self._rows.values():
             rows.update(rate, self._divisor)
+        self._muon.update(rate, self._divisor)
 
     def state(self) -> dict[str, Tensor]:
         """`{parameter}/{moment}` ↦ the live tensor (not a copy)."""
         found: dict[str, Tensor] = {}
         for name, parameter in self.trainable.items():
-            moments = self._rows[name].moments if name in self._rows else self._moments(parameter)
+            moments = self._moments(name, parameter)
             found.update({f"{name}/{moment}": value for moment, value in moments.items()})
         return found
 
@@ -178,12 +184,18 @@ class Optimiser:
         for name, moments in kept.items():
             if name in self._rows:
                 self._rows[name].moments = moments
+            elif name in self._muon.moments:
+                self._muon.moments[name] = moments
             elif self._dense is not None and moments:
                 self._dense.state[self.trainable[name]] = moments
             elif self._dense is not None:
                 self._dense.state.pop(self.trainable[name], None)
 
-    def _moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+    def _moments(self, name: str, parameter: nn.Parameter) -> dict[str, Tensor]:
+        if name in self._rows:
+            return self._rows[name].moments
+        if name in self._muon.moments:
+            return self._muon.moments[name]
         return dict(self._dense.state.get(parameter, {})) if self._dense is not None else {}
 
 
@@ -193,7 +205,7 @@ def _dense(groups: Mapping[tuple[float, float], list[nn.Parameter]], how: Update
         {"params": parameters, "factor": factor, "weight_decay": decay}
         for (factor, decay), parameters in groups.items()
     ]
-    if how.kind == "adamw":
+    if how.kind in DECOUPLED:
         return torch.optim.AdamW(settings, lr=0.0, betas=how.betas, eps=how.eps, fused=True)
     if how.kind == "adam":
         return torch.optim.Adam(settings, lr=0.0, betas=how.betas, eps=how.eps, fused=True)
@@ -223,7 +235,7 @@ class _Rows:
         rows = torch.arange(len(grad), device=grad.device) if dense else grad.indices()[0]
         values = (grad if dense else grad.values()) / divisor
         weight = self.table.index_select(0, rows)
-        if self.how.decay and self.how.kind == "adamw":
+        if self.how.decay and self.how.kind in DECOUPLED:
             weight.mul_(1 - rate * self.how.decay)
         elif self.how.decay:
             values = values.add(weight, alpha=self.how.decay)

@@ -33,6 +33,28 @@ def attend(qkv: Tensor, plan: Layout, causal: bool = False, visible: Tensor | No
     return mixed
 
 
+def unit(qkv: Tensor) -> Tensor:
+    """(N, 3, H, d) with every query and key divided by its root mean square: scores cannot exceed √d
+    (Henry et al. 2020, "Query-key normalization"; here with RMS and no gain)."""
+    return torch.cat((F.rms_norm(qkv[:, :2].float(), qkv.shape[-1:], eps=1e-6).to(qkv.dtype), qkv[:, 2:]), dim=1)
+
+
+def recall(qkv: Tensor, keys: Tensor, values: Tensor, held: Tensor) -> Tensor:
+    """(B · t, 3, H, d), t new positions of each sequence after `held` (B,) old ones ↦ (B · t, H · d).
+
+    New keys and values are written into `keys` and `values` (B, T, H, d), T ≥ held + t; a position sees the old ones,
+    those before it, and itself.
+    """
+    new = qkv.to(keys.dtype).view(len(held), -1, *qkv.shape[1:])
+    spots = held[:, None] + torch.arange(new.shape[1], device=held.device)  # (B, t)
+    rows = torch.arange(len(held), device=held.device)[:, None]
+    keys[rows, spots], values[rows, spots] = new[:, :, 1], new[:, :, 2]
+    scores = torch.einsum("bqhd,bkhd->bhqk", new[:, :, 0], keys) * qkv.shape[-1] ** -0.5
+    later = torch.arange(keys.shape[1], device=held.device) > spots[:, None, :, None]
+    weights = scores.float().masked_fill_(later, float("-inf")).softmax(-1).to(values.dtype)
+    return torch.einsum("bhqk,bkhd->bqhd", weights, values).reshape(len(qkv), -1)
+
+
 class _Attend(torch.autograd.Function):
     """All groups of a layout, with the gradient written out.
 

@@ -2,4 +2,11 @@
 
 from mapsto.core.menus import Menu
 
-OBJECTIVES = Menu("objectives", {"contrast": "mapsto.objectives.contrast:Contrast"})
+OBJECTIVES = Menu(
+    "objectives",
+    {
+        "masked": "mapsto.objectives.masked:Masked",
+        "causal": "mapsto.objectives.causal:Causal",
+        "contrast": "mapsto.objectives.contrast:Contrast",
+    },
+)

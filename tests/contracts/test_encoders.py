@@ -22,6 +22,8 @@ MADE: dict[str, dict[str, dict[str, Any]]] = {
                      "final_norm": True, "activation": "gelu-tanh"},
         "rotary": {**SIZES, "positions": "rotary", "activation": "swiglu", "pooling": "cls"},
         "dropout": {**SIZES, "dropout": 0.3},
+        "modern": {**SIZES, "types": 0, "norm": "pre", "attention": "causal", "pooling": "last", "final_norm": True,
+                   "positions": "rotary", "activation": "relu2", "qk_norm": True, "rms": True, "bias": False},
     },
     "hub": {
         "bert": {"config": {"model_type": "bert", **USUAL}},

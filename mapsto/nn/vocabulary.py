@@ -1,0 +1,73 @@
+"""Cross-entropy over a vocabulary, without ever holding the scores of all positions at once.
+
+    loss = Σ_i ( log Σ_v exp(s_iv) - s_i,target(i) ),   s = rows · tableᵀ + bias
+
+Forward and gradient are computed together, block of rows by block of rows: only the gradients of rows, table and bias
+are kept, the (n, V) scores never (the idea of Wijmans et al. 2024, "Cut your losses in large-vocabulary language models").
+
+`n` positions, `D` width, `V` words.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+SCORES = 1 << 21  # entries of a block of scores: 8 MiB, which stay in the outer caches
+
+
+def cross_entropy(rows: Tensor, table: Tensor, bias: Tensor | None, target: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, D), (V, D), (V,) or None, (n,) int64 ↦ the sum in nats, and how many targets have the highest score."""
+    made: tuple[Tensor, Tensor] = _CrossEntropy.apply(rows, table, bias, target)  # type: ignore[no-untyped-call]
+    return made
+
+
+class _CrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, table: Tensor, bias: Tensor | None, target: Tensor) -> tuple[Tensor, Tensor]:
+        device = rows.device.type
+        lean = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else table.dtype
+        with torch.autocast(device, enabled=False):
+            total, right, slopes = _sums(rows.to(lean), table.to(lean), bias, target, ctx.needs_input_grad)
+        given = (rows, table, bias)
+        ctx.save_for_backward(*(None if s is None or x is None else s.to(x.dtype)
+                                for s, x in zip(slopes, given, strict=True)))  # fmt: skip
+        ctx.mark_non_differentiable(right)
+        return total, right
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        return *(None if kept is None else kept * slope for kept in ctx.saved_tensors), None
+
+
+def _sums(rows: Tensor, table: Tensor, bias: Tensor | None, target: Tensor,
+          wanted: tuple[bool, ...]) -> tuple[Tensor, Tensor, list[Tensor | None]]:  # fmt: skip
+    """The sum, the right ones, and the gradients of rows, table and bias where `wanted`."""
+    wide = torch.promote_types(rows.dtype, torch.float32)
+    slopes = [torch.zeros_like(x, dtype=wide) if x is not None and want else None
+              for x, want in zip((rows, table, bias), wanted, strict=False)]  # fmt: skip
+    total, right = rows.new_zeros((), dtype=wide), target.new_zeros(())
+    size = max(1, SCORES // len(table))
+    for start in range(0, len(rows), size):
+        part, asked = rows[start : start + size], target[start : start + size, None]
+        scores = (part @ table.T).to(wide)
+        if bias is not None:
+            scores += bias
+        chances = scores.log_softmax(1)
+        total -= chances.gather(1, asked).sum()
+        right += (scores.argmax(1, keepdim=True) == asked).sum()
+        if not any(wanted):
+            continue
+        lean = chances.exp_().scatter_add_(1, asked, -torch.ones_like(asked, dtype=wide))
+        if slopes[2] is not None:
+            slopes[2] += lean.sum(0)
+        lean = lean.to(rows.dtype)
+        if slopes[0] is not None:
+            slopes[0][start : start + size] = lean @ table
+        if slopes[1] is not None:
+            slopes[1] += lean.T @ part
+    return total, right, slopes

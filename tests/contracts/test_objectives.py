@@ -1,0 +1,180 @@
+"""What every line of the objectives menu promises. A new objective adds lines to `MADE` and gains every check below."""
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import nn
+from toys import CPU, one_thread  # noqa: F401
+
+from mapsto.core.contracts import RAGGED, Batch, Encoder, Objective, select
+from mapsto.core.random import generator, seed_torch
+from mapsto.encoders.transformer import Transformer
+from mapsto.engine.loop import Run, Settings, attention, fields
+from mapsto.objectives import OBJECTIVES
+
+V, D, ROWS = 60, 16, 12
+MASKED = {"vocabulary": V, "width": D, "mask": 3, "special": [0, 1, 2]}
+INNER = list(range(40, V))
+
+# name: (menu line, keyword arguments, attention, chance loss, whether examples are apart)
+MADE: dict[str, tuple[str, dict[str, Any], str, Callable[[Batch], float], bool]] = {
+    "masked": ("masked", {**MASKED, "share": 0.3}, "full", lambda b: math.log(V), True),
+    "masked-untied": ("masked", {**MASKED, "share": 0.3, "tied": False}, "full", lambda b: math.log(V), True),
+    "masked-words": ("masked", {**MASKED, "share": 0.3, "units": "word", "inner": INNER}, "full", lambda b: math.log(V), True),
+    "masked-spans": ("masked", {**MASKED, "share": 0.3, "units": "span", "inner": INNER}, "full", lambda b: math.log(V), True),
+    "causal": ("causal", {"vocabulary": V, "width": D}, "causal", lambda b: math.log(V), True),
+    "causal-untied": ("causal", {"vocabulary": V, "width": D, "tied": False}, "causal", lambda b: math.log(V), True),
+    "contrast": ("contrast", {}, "full", lambda b: math.log(ROWS - 1), False),
+}  # fmt: skip
+
+
+@pytest.fixture(params=MADE)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def made(name: str, seed: int = 0) -> tuple[Objective, Encoder]:
+    line, arguments, kind, _, _ = MADE[name]
+    seed_torch(seed, "objective")
+    encoder = Transformer(vocabulary=V, width=D, depth=2, heads=2, inner=24, limit=40, attention=kind)
+    objective: Objective = OBJECTIVES.load(line)(**arguments)
+    return objective, encoder
+
+
+def texts(rows: int = ROWS, seed: int = 0) -> Batch:
+    """Windows of 1 to 30 tokens that count upwards from a random word in steps of one."""
+    make = generator(seed, "texts")
+    lengths = torch.randint(1, 31, (rows,), generator=make)
+    first = torch.randint(4, V, (rows,), generator=make)
+    ids = torch.cat([(f + torch.arange(n) - 4) % (V - 4) + 4 for f, n in zip(first, lengths, strict=True)])
+    return {"ids": ids, "lengths": lengths, "target": torch.arange(rows) % 3}
+
+
+def repeats(seed: int) -> Batch:
+    """As `texts`, but each window says one word over and over, and the word tells the class."""
+    batch = texts(40, seed)
+    word = batch["ids"][batch["lengths"].cumsum(0) - batch["lengths"]]
+    return {**batch, "ids": word.repeat_interleave(batch["lengths"]), "target": word % 3}
+
+
+def test_every_menu_line_is_here() -> None:
+    assert {line for line, *_ in MADE.values()} == set(OBJECTIVES)
+    assert all(OBJECTIVES.load(line).name == line for line in OBJECTIVES)
+
+
+def test_declarations_hold(name: str) -> None:
+    objective, encoder = made(name)
+    attention(objective, encoder)
+    batch = texts()
+    fields(name, objective.needs, batch)
+    fields(name, encoder.needs, objective.corrupt(batch, 0, 0))
+    least = {k: batch[k] for k in {*objective.needs, *encoder.needs}}
+    assert torch.isfinite(objective(encoder, objective.corrupt(least, 0, 0)).total)
+
+
+def test_corrupt_is_pure(name: str) -> None:
+    objective, _ = made(name)
+    batch, before = texts(), {k: v.clone() for k, v in texts().items()}
+    torch.manual_seed(1)
+    once, state = objective.corrupt(batch, 5, 7), torch.get_rng_state()
+    torch.manual_seed(2)
+    again = objective.corrupt(texts(), 5, 7)
+    torch.manual_seed(1)
+    assert torch.equal(torch.get_rng_state(), state)  # it draws from no global generator
+    assert all(torch.equal(batch[k], before[k]) for k in before)
+    assert all(torch.equal(once[k], again[k]) for k in once)
+
+
+def test_starts_at_chance(name: str) -> None:
+    objective, encoder = made(name)
+    batch = texts(200)
+    if name == "contrast":
+        batch = {**texts(ROWS), "ids": torch.full_like(texts(ROWS)["ids"], 5)}  # equal words: nothing to tell apart
+    batch["types"] = torch.zeros_like(batch["ids"])
+    shown = objective.corrupt(batch, 0, 0)
+    loss = objective(encoder, shown)
+    assert loss.total.item() / loss.count == pytest.approx(MADE[name][3](batch), rel=0.03)
+    assert len(shown["types"]) == len(shown["ids"]) == int(shown["lengths"].sum())
+
+
+def test_a_batch_is_its_singles(name: str) -> None:
+    objective, encoder = made(name)
+    if not MADE[name][4]:
+        pytest.skip("its examples are compared with one another")
+    batch = texts()
+    whole = objective.corrupt(batch, 0, 3)
+    parts = [objective.corrupt(select(batch, torch.tensor([i])), 0, 3) for i in range(ROWS)]
+    for field in RAGGED & whole.keys():  # what is drawn does not depend on what else is in the batch
+        assert torch.equal(whole[field], torch.cat([p[field] for p in parts]))
+    losses = [objective(encoder, p) for p in parts]
+    loss = objective(encoder, whole)
+    assert loss.total.item() == pytest.approx(sum(p.total.item() for p in losses), rel=1e-5)
+    assert loss.count == sum(p.count for p in losses)
+    for part, value in loss.parts.items():
+        assert value == sum(p.parts[part] for p in losses)
+
+
+def test_no_target_leaks(name: str) -> None:
+    """The loss of one target moves no row that it must not see: gradients are exactly 0 there."""
+    objective, encoder = made(name)
+    assert isinstance(encoder, Transformer)
+    if name == "contrast":
+        pytest.skip("its target is a class, which no row holds")
+    shown = objective.corrupt(texts(), 0, 1)
+    rows = encoder.below(shown, 0).detach().requires_grad_()
+    owner = torch.repeat_interleave(shown["lengths"])
+    index = torch.arange(len(rows))
+    hidden = {k: v for k, v in shown.items() if k in ("lengths",)}
+    encoded = encoder.above(rows, hidden, 0).rows
+    for at in (shown["labels"] >= 0).nonzero().squeeze(1)[::7].tolist():
+        (slope,) = torch.autograd.grad(encoded[at, 0], rows, retain_graph=True)
+        unseen = owner != owner[at]
+        if objective.demands == "causal":
+            unseen |= index > at
+            assert shown["labels"][at] == texts()["ids"][at + int(owner[at])]  # each earlier window lost one token
+        assert torch.equal(slope[unseen], torch.zeros_like(slope[unseen]))
+        assert slope[at].abs().sum() > 0
+
+
+def test_nothing_to_learn_from_is_a_loss_of_nothing(name: str) -> None:
+    objective, encoder = made(name)
+    batch = {"ids": torch.tensor([2, 2]), "lengths": torch.tensor([1, 1]), "target": torch.tensor([0, 1])}
+    loss = objective(encoder, objective.corrupt(batch, 0, 0))
+    assert loss.count == 0
+    assert loss.total.item() == 0.0
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_learns(name: str, optimiser: str) -> None:
+    objective, encoder = made(name)
+    rate = 0.03 if optimiser == "muon" else 0.01
+    settings = Settings(80, rate=rate, schedule="constant", optimiser=optimiser, decay=0.0)
+    run = Run(objective, encoder, lambda k: [repeats(k % 5)], settings, [("", 1.0)], CPU)
+    losses = [step.loss for step in run]
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+
+
+def test_saves_and_loads_bit_for_bit(name: str) -> None:
+    objective, encoder = made(name)
+    line, arguments = MADE[name][:2]
+    spec = objective.spec() if hasattr(objective, "spec") else arguments
+    again: nn.Module = OBJECTIVES.load(line)(**json.loads(json.dumps(spec)))
+    state = load(save({k: v.clone() for k, v in objective.state_dict().items()}))
+    again.load_state_dict(state)
+    shown = again.corrupt(texts(), 1, 1)  # type: ignore[operator]
+    assert torch.equal(again(encoder, shown).total, objective(encoder, objective.corrupt(texts(), 1, 1)).total)
+
+
+def test_bf16_is_near(name: str) -> None:
+    objective, encoder = made(name)
+    shown = objective.corrupt(texts(), 0, 0)
+    exact = objective(encoder, shown)
+    with torch.autocast("cpu", torch.bfloat16):
+        near = objective(encoder, shown)
+    assert near.total.dtype == torch.float32
+    assert near.total.item() == pytest.approx(exact.total.item(), rel=0.02)
