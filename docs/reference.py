@@ -43,7 +43,10 @@ def verbs() -> Iterator[str]:
         if name == "transfer":
             yield f"`{one.usage}`"
             yield "Its options are [those of a run](#options-of-a-run), and:"
-        yield table(("argument", "meaning"), list(arguments(one, parser.OPTIONS if name == "transfer" else ())))
+        yield table(
+            ("argument", "meaning"),
+            list(arguments(one, parser.options(parser.TransferConfig) if name == "transfer" else ())),
+        )
 
 
 def arguments(one: argparse.ArgumentParser, but: Sequence[dataclasses.Field[Any]]) -> Iterator[tuple[str, str]]:
@@ -66,7 +69,7 @@ def options() -> Iterator[str]:
         "arguments of `mapsto.transfer`. An empty default means that the value is derived and printed with its reason."
     )
     rows = []
-    for field in parser.OPTIONS:
+    for field in parser.options(parser.TransferConfig):
         missing = field.default is dataclasses.MISSING or field.default is None
         value = str(field.default).lower() if isinstance(field.default, bool) else field.default
         default = "required" if field.default is dataclasses.MISSING else "" if missing else f"`{value}`"

@@ -1,4 +1,4 @@
-"""The front door: the verbs as functions."""
+"""The front door: the verbs as functions, each on models, folders or sources alike."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from mapsto.bundle.verify import verify as _verify
 from mapsto.codecs.text import TextCodec
 from mapsto.core import config, files
 from mapsto.core.contracts import Mapping as Composed
+from mapsto.core.decoding import Decoding
 from mapsto.core.errors import ModelError
 from mapsto.data import sink
 from mapsto.data.columns import infer
@@ -27,8 +28,9 @@ from mapsto.data.source import open_source
 from mapsto.encoders import pretrained, sources
 from mapsto.evaluation.suite import Report
 from mapsto.model import Model
+from mapsto.runs import pretrain as pretraining
 from mapsto.runs import transfer as runs
-from mapsto.runs.config import TransferConfig
+from mapsto.runs.config import PretrainConfig, TransferConfig
 from mapsto.runs.events import Event
 
 IN_MEMORY = "data in memory"  # what stands for data that has no path
@@ -69,6 +71,22 @@ def transfer(train: Any, target: str, *, watch: Callable[[Event], None] | None =
             else:
                 data[name], values[name] = values[name], IN_MEMORY
     stream = runs.run(config.fill(TransferConfig, values, "transfer"), data)
+    return _watched(stream, watch)
+
+
+def pretrain(data: Any, *, watch: Callable[[Event], None] | None = None, **options: Any) -> Model:
+    """An encoder learns from text: `data` is a file, folder or glob, or a list of them; options are `PretrainConfig`'s.
+
+    Raises:
+        ConfigError, DataError, OutputError: one sentence says what and what to do.
+    """
+    places = [data] if isinstance(data, (str, Path)) else list(data)
+    values = {"data": tuple(map(str, places)), **{k: v for k, v in options.items() if v is not None}}
+    return _watched(pretraining.run(config.fill(PretrainConfig, values, "pretrain")), watch)
+
+
+def _watched(stream: Any, watch: Callable[[Event], None] | None) -> Model:
+    """The model at the end of a stream of events, each of which `watch` is told."""
     while True:
         try:
             event = next(stream)
@@ -76,6 +94,30 @@ def transfer(train: Any, target: str, *, watch: Callable[[Event], None] | None =
             return Model(end.value.mapping, end.value.facts)
         if watch is not None:
             watch(event)
+
+
+def generate(
+    model: Model | str, prompts: Sequence[str], how: Decoding | None = None, **options: Any
+) -> list[list[str]]:
+    """For each prompt the texts that go on from it; options are those of `Decoding`, such as `top_p=0.9`.
+
+    Raises:
+        ModelError: a model that was not pretrained, or that looks ahead.
+        DataError: an empty prompt.
+    """
+    model = load(model) if isinstance(model, str) else model
+    how = how or config.fill(Decoding, options, "generate")
+    return model.generate(prompts, how)
+
+
+def fill(model: Model | str, texts: Sequence[str], top: int = 5) -> list[list[list[tuple[str, float]]]]:
+    """For each text, for each [MASK] in it, the `top` likeliest words with their chances.
+
+    Raises:
+        ModelError: a model that was not pretrained with the objective masked.
+        DataError: a text without a mask.
+    """
+    return (load(model) if isinstance(model, str) else model).fill(texts, top)
 
 
 def load(folder: Path | str) -> Model:

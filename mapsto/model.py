@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mapsto.bundle import pretext
 from mapsto.bundle.format import Facts
 from mapsto.bundle.save import save
 from mapsto.codecs.labels import Labels
@@ -17,6 +19,7 @@ from mapsto.codecs.text import TextCodec
 from mapsto.core import config
 from mapsto.core.contracts import Encoder
 from mapsto.core.contracts import Mapping as Composed
+from mapsto.core.decoding import Decoding
 from mapsto.core.errors import DataError, ModelError
 from mapsto.core.machine import Machine, describe, probe
 from mapsto.data.columns import infer
@@ -27,6 +30,10 @@ from mapsto.encoders.towers import Siamese
 from mapsto.engine import infer as inference
 from mapsto.evaluation import suite
 from mapsto.evaluation.suite import Report
+from mapsto.objectives.causal import Causal
+from mapsto.objectives.masked import Masked
+from mapsto.tasks import fill as filling
+from mapsto.tasks import generate as generation
 from mapsto.tasks.classify import Classify
 from mapsto.tasks.regress import Regress
 
@@ -99,6 +106,51 @@ class Model:
         target, task = (known["target"], known["kind"]) if labelled else (None, None)
         return read(source, infer(source, text=known["text"], target=target, task=task,
                                   order=order if labelled else None), "data")  # fmt: skip
+
+    def generate(self, prompts: Sequence[str], how: Decoding) -> list[list[str]]:
+        """For each prompt the texts that go on from it.
+
+        Raises:
+            ModelError: a model without a head for words.
+            ConfigError: an encoder that looks ahead.
+            DataError: an empty prompt.
+        """
+        objective, tokenizer = pretext.objective_of(self.facts.extras, "this model"), self._tokenizer()
+        if not isinstance(objective, Causal):
+            raise ModelError(f"this model learnt with the objective {objective.name!r}, which does not write on; use one that "
+                             "was pretrained with causal")  # fmt: skip
+        encoder = self.mapping.encoder.eval()
+        self.machine  # noqa: B018 - settles how torch works
+        reader = generation.Reader(encoder, lambda rows: objective.scores(encoder, rows))
+        ids = [tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in prompts]
+        ends = [i for token, i in tokenizer.get_vocab(with_added_tokens=True).items() if token == "<|endoftext|>"]
+        found = generation.generate(
+            reader, ids, replace(how, ends=tuple(ends)), lambda tokens: tokenizer.decode(list(tokens))
+        )
+        return [[one.text for one in texts] for texts in found]
+
+    def fill(self, texts: Sequence[str], top: int = 5) -> list[list[list[tuple[str, float]]]]:
+        """For each text, for each [MASK] in it, the likeliest tokens with their chances.
+
+        Raises:
+            ModelError: a model that did not learn to.
+            DataError: a text without a mask.
+        """
+        objective, tokenizer = pretext.objective_of(self.facts.extras, "this model"), self._tokenizer()
+        if not isinstance(objective, Masked):
+            raise ModelError(f"this model learnt with the objective {objective.name!r}, which fills nothing in; use one that was "
+                             "pretrained with masked")  # fmt: skip
+        encoder, batch = self.mapping.encoder.eval(), self.mapping.codec.encode(list(texts))
+        never = objective.spec()["special"]
+        found = filling.fill(encoder, lambda rows: objective.scores(encoder, rows), batch, objective.mask, top, never)
+        return [
+            [[(tokenizer.id_to_token(one.token), one.chance) for one in words] for words in masks] for masks in found
+        ]
+
+    def _tokenizer(self) -> Any:
+        from tokenizers import Tokenizer
+
+        return Tokenizer.from_buffer(self.mapping.codec.files()["tokenizer.json"])
 
     def save(self, folder: Path | str, replace: bool = False) -> Path:
         """Write the bundle."""

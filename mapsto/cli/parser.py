@@ -12,11 +12,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, final
 
 from mapsto.core.config import fill
+from mapsto.core.decoding import Decoding
 from mapsto.core.errors import ConfigError, listing, suggestion
-from mapsto.runs.config import TransferConfig
+from mapsto.runs.config import PretrainConfig, TransferConfig
 
 KINDS = ("models", "strategies", "tasks", "encoders", "objectives", "codecs")
-OPTIONS = tuple(f for f in dataclasses.fields(TransferConfig) if "dict" not in str(f.type))  # what a person can type
+RUNS: dict[str, type[Any]] = {
+    "transfer": TransferConfig,
+    "pretrain": PretrainConfig,
+    "generate": Decoding,
+}  # whose options are a config's fields
 FLAGS = {"source": "from"}  # config field ↦ its flag, where the two differ
 
 _EPILOG = """\
@@ -54,10 +59,11 @@ def read(words: Sequence[str]) -> argparse.Namespace:
         known = list(verbs[named]._option_string_actions) if named else ["--help", "--version"]
         faults = [_stranger(word, known) for word in strange if word.startswith("-")]
         faults = faults or [f"did not expect {listing(strange)}; quote values that hold spaces"]
-    if request.verb == "transfer":
-        said = {f.name: getattr(request, f.name) for f in OPTIONS if f.name in request}
+    if request.verb in RUNS:
+        kind = RUNS[request.verb]
+        said = {f.name: getattr(request, f.name) for f in options(kind) if f.name in request}
         try:
-            request.config = fill(TransferConfig, said, where="options")
+            request.config = fill(kind, said, where="options")
         except ConfigError as fault:
             faults.append(str(fault).removeprefix("options: "))
     if faults:
@@ -90,9 +96,21 @@ def _stranger(word: str, known: Sequence[str]) -> str:
 
 def _transfer(parser: Parser) -> None:
     parser.usage = "mapsto transfer TRAIN --target COLUMN [--from MODEL] [--test FILE] [--out FOLDER] [options]"
-    for field in OPTIONS:
+    for field in options(TransferConfig):
         _option(parser, field)
     _dry(parser)
+
+
+def _pretrain(parser: Parser) -> None:
+    parser.usage = "mapsto pretrain TEXT [TEXT …] [--objective NAME] [--budget TIME] [--out FOLDER] [options]"
+    for field in options(PretrainConfig):
+        _option(parser, field)
+    _dry(parser)
+
+
+def options(kind: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
+    """The fields of a run's config that a person can type."""
+    return tuple(f for f in dataclasses.fields(kind) if "dict" not in str(f.type))
 
 
 def _option(parser: Parser, field: dataclasses.Field[Any]) -> None:
@@ -101,7 +119,8 @@ def _option(parser: Parser, field: dataclasses.Field[Any]) -> None:
     if choices := field.metadata["choices"]:
         hint += f": {', '.join(choices)}"
     if field.default is dataclasses.MISSING and field.name != "target":
-        parser.add_argument(field.name, nargs="?", default=argparse.SUPPRESS, metavar=flag.upper(), help=hint)
+        count = "*" if "tuple" in str(field.type) else "?"
+        parser.add_argument(field.name, nargs=count, default=argparse.SUPPRESS, metavar=flag.upper(), help=hint)
         return
     if field.default is not dataclasses.MISSING and field.default is not None and field.default is not False:
         hint += f" (default {field.default})"
@@ -129,6 +148,19 @@ def _predict(parser: Parser) -> None:
     parser.add_argument("--data", metavar="FILE", help="predict every row of a file instead")
     parser.add_argument("--out", metavar="FILE", help="where to write the predictions: .csv, .tsv, .jsonl or .parquet")
     _dry(parser)
+
+
+def _generate(parser: Parser) -> None:
+    _model(parser)
+    parser.add_argument("prompts", nargs="+", metavar="PROMPT", help="how each text begins")
+    for field in options(Decoding):
+        _option(parser, field)
+
+
+def _fill(parser: Parser) -> None:
+    _model(parser)
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help="texts with [MASK] where a word is missing")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="how many words for each (default 5)")
 
 
 def _evaluate(parser: Parser) -> None:
@@ -168,6 +200,9 @@ def _run(parser: Parser) -> None:
 
 VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "transfer": ("a pretrained model and labelled data become a model for the task, with a receipt", _transfer),
+    "pretrain": ("an encoder learns from text that nobody has labelled", _pretrain),
+    "generate": ("texts from a model that was pretrained with the objective causal", _generate),
+    "fill": ("words for each [MASK] from a model that was pretrained with the objective masked", _fill),
     "predict": ("what a model says of texts, or of every row of a file", _predict),
     "evaluate": ("how good a model is on held-out data, with 95%% intervals", _evaluate),
     "embed": ("one vector for each text", _embed),

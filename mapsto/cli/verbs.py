@@ -14,7 +14,7 @@ from mapsto.cli import show
 from mapsto.cli.parser import KINDS
 from mapsto.core import config
 from mapsto.core.errors import ConfigError
-from mapsto.runs.config import TransferConfig
+from mapsto.runs.config import PretrainConfig, TransferConfig
 
 if TYPE_CHECKING:
     from mapsto.model import Model
@@ -28,13 +28,50 @@ def transfer(request: Namespace) -> int:
     return 0
 
 
+def pretrain(request: Namespace) -> int:
+    """A pretraining from its text to its model, shown as it goes."""
+    from mapsto.runs import pretrain as runs
+
+    show.events(runs.run(request.config, dry=request.dry_run), machine=request.json)
+    return 0
+
+
+def generate(request: Namespace) -> int:
+    """Texts that go on from prompts."""
+    from mapsto import api
+
+    found = api.generate(api.load(request.model), request.prompts, request.config)
+    if request.json:
+        show.document(
+            [{"prompt": prompt, "texts": texts} for prompt, texts in zip(request.prompts, found, strict=True)]
+        )
+        return 0
+    for prompt, texts in zip(request.prompts, found, strict=True):
+        for text in texts:
+            print(prompt + text)
+    return 0
+
+
+def fill(request: Namespace) -> int:
+    """Words for masks."""
+    from mapsto import api
+
+    found = api.fill(api.load(request.model), request.texts, request.top)
+    if request.json:
+        show.document([{"text": text, "masks": masks} for text, masks in zip(request.texts, found, strict=True)])
+        return 0
+    return _lines([f"{word}\t{chance:.4f}\t{text}" for text, masks in zip(request.texts, found, strict=True)
+                   for words in masks for word, chance in words])  # fmt: skip
+
+
 def run(request: Namespace) -> int:
     """The run that a saved config describes."""
     values = config.read(request.config)
     if request.out is not None:
         values["out"] = request.out
-    request.config = config.fill(TransferConfig, values, where=request.config)
-    return transfer(request)
+    pretraining = "objective" in values
+    request.config = config.fill(PretrainConfig if pretraining else TransferConfig, values, where=request.config)
+    return pretrain(request) if pretraining else transfer(request)
 
 
 def predict(request: Namespace) -> int:
@@ -180,6 +217,6 @@ def _foreseen(request: Namespace, model: Model) -> int:
 
 
 VERBS: dict[str, Callable[[Namespace], int]] = {
-    "transfer": transfer, "predict": predict, "evaluate": evaluate, "embed": embed, "verify": verify,
+    "transfer": transfer, "pretrain": pretrain, "generate": generate, "fill": fill, "predict": predict, "evaluate": evaluate, "embed": embed, "verify": verify,
     "export": export, "list": list_, "doctor": doctor, "run": run,
 }  # fmt: skip

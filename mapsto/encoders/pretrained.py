@@ -74,6 +74,8 @@ def load(origin: Origin) -> Pretrained:
             unreadable or has more tokens than the encoder.
     """
     where = f"source {origin.name!r}"
+    if (origin.folder / sources.OWN).is_file():
+        return _own(origin, where)
     config = sources.config(origin.folder, where)
     pooling, normalize, usual = _sentences(origin.folder, where)
     plan, reason = architectures.plan(config)
@@ -99,6 +101,29 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
         sha.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()
+
+
+def _own(origin: Origin, where: str) -> Pretrained:
+    """The encoder of a model that Mapsto made, such as `pretrain`'s."""
+    head = sources.read_json(origin.folder / sources.OWN, where).get("encoder") or {}
+    if head.get("name") != Transformer.name:
+        raise ModelError(f"{where}: expected a model of Mapsto's transformer, got encoder {head.get('name')!r}; start "
+                         "from the source that it was made from")  # fmt: skip
+    state = {name.removeprefix("encoder."): value for shard in sources.weights(origin.folder, where)
+             for name, value in load_file(shard).items() if name.startswith("encoder.")}  # fmt: skip
+    try:
+        encoder = Transformer(**head["spec"])
+        encoder.load_state_dict(state)
+    except (TypeError, RuntimeError, KeyError) as fault:
+        why = str(fault).splitlines()[0]
+        raise ModelError(f"{where}: its weights do not fit its encoder ({why}); make it again") from fault
+    spec, names = encoder.spec(), tuple(sorted(state))
+    return Pretrained(
+        encoder=encoder.eval(), origin=origin, config={"model_type": "mapsto"}, limit=spec["limit"], usual=spec["limit"],
+        tokenizer=_tokenizer(origin, spec["vocabulary"]), pooling=spec["pooling"], normalize=False,
+        types=spec["types"] > 1, loaded=names, unused={}, share=1.0, sha256=fingerprint(encoder.state_dict()),
+        route=Route("transformer", "pretrained by Mapsto itself", None),
+    )  # fmt: skip
 
 
 def _held(origin: Origin, plan: Plan, pooling: str | None) -> Loaded:

@@ -28,6 +28,7 @@ ALIASES = {
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
               "spm.model")  # fmt: skip
+OWN = "mapsto.json"  # the head of a folder that Mapsto wrote
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 
 
@@ -138,7 +139,8 @@ def _fetched(hub_id: str) -> Path:
 
 def _origin(folder: Path, name: str, how: str) -> Origin:
     where = f"source {name!r}"
-    config(folder, where)
+    if not (folder / OWN).is_file():
+        config(folder, where)
     shards = weights(folder, where)
     if not any((folder / file).is_file() for file in TOKENIZERS):
         raise ModelError(f"{where}: no tokenizer; expected tokenizer.json (or {', '.join(TOKENIZERS[1:4])}…) in "

@@ -1,4 +1,4 @@
-"""What a user may say about a transfer run; everything left out is derived by the plan and saved beside the answers."""
+"""What a user may say about a run; everything left out is derived by the plan and saved beside the answers."""
 
 from __future__ import annotations
 
@@ -45,3 +45,45 @@ class TransferConfig:
     online: bool = option(False, help="allow fetching the model that was named from the Hugging Face hub")
     tensorboard: bool = option(False, help="also write TensorBoard event files")
     plan: dict[str, Any] | None = option(None, help="a plan that was resolved before: what a repeat computes by")
+
+
+OBJECTIVES = ("masked", "causal")
+SIZES = ("tiny", "small", "base")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """The request of `mapsto pretrain`. `None` means: derive it and say why."""
+
+    data: tuple[str, ...] = option(
+        help="text: files, folders or globs of .txt, .jsonl, .parquet, .csv, also .gz and .zst"
+    )
+    objective: str = option("masked", choices=OBJECTIVES, help="what is learnt from the text")
+    out: str | None = option(None, help="the folder to write the model and the run to; it also makes the run resumable")
+    size: str = option("tiny", choices=SIZES, help="one dial for width, depth, context, batch, rate and horizon")
+    recipe: str = option(
+        "modern", choices=("modern", "classic"), help="classic: the architecture and update of BERT or GPT-2"
+    )
+    budget: Duration | None = option(None, help="how long to learn: '20min', '3 epochs', '500 steps'")
+    seed: int = option(0, least=0, help="every random choice follows from it")
+    tokenizer: str | None = option(
+        None, choices=("wordpiece", "bpe", "unigram", "characters"), help="how text becomes tokens"
+    )
+    vocabulary: int | None = option(None, least=8, help="tokens; otherwise derived from the text")
+    context: int | None = option(None, least=8, help="the most positions of a window")
+    width: int | None = option(None, least=8, help="of the encoder's rows")
+    depth: int | None = option(None, least=1, help="blocks")
+    batch: int | None = option(None, least=8, help="positions in one update")
+    rate: float | None = option(None, above=0, help="the peak learning rate")
+    optimiser: str | None = option(None, choices=("adamw", "muon"), help="the update rule")
+    document: str = option(
+        "auto", choices=("auto", "file", "paragraph", "line"), help="what of a text file is a document"
+    )
+    text: str | None = option(None, help="the text column of a table")
+    duplicates: str = option("near", choices=("near", "exact", "keep"), help="which repeated documents are dropped")
+    held: float = option(0.05, above=0, most=0.5, help="share of the documents that are held out to judge by")
+    tensorboard: bool = option(False, help="also write TensorBoard event files")
+    plan: dict[str, Any] | None = option(None, help="a plan that was resolved before: what a repeat computes by")
+
+
+Request = TransferConfig | PretrainConfig

@@ -17,8 +17,7 @@ from typing import Any, final
 
 from mapsto.core import config, files
 from mapsto.core.errors import ConfigError, OutputError
-from mapsto.runs.config import TransferConfig
-from mapsto.runs.plan import Plan
+from mapsto.runs.config import Request
 
 RECORD = "run.yaml"
 ASIDE = {"out", "plan", "online", "tensorboard"}  # options that do not change what is computed
@@ -32,8 +31,8 @@ class Place:
     out: Path | None
     work: Path
 
-    def plan(self, request: TransferConfig) -> Plan | None:
-        """The plan of the unfinished run here, if there is one.
+    def plan(self, request: Request) -> dict[str, Any] | None:
+        """The values of the plan of the unfinished run here, if there is one.
 
         Raises:
             OutputError: it is of another request.
@@ -45,28 +44,29 @@ class Place:
         if other := differences(request, saved):
             raise OutputError(f"{str(self.work)!r} holds an unfinished run with {other}; repeat that request, remove the "
                               "folder, or choose another out")  # fmt: skip
-        return Plan.load(saved["plan"])
+        plan: dict[str, Any] = saved["plan"]
+        return plan
 
-    def record(self, request: TransferConfig, plan: Plan) -> dict[str, Any]:
+    def record(self, request: Request, plan: Mapping[str, Any]) -> dict[str, Any]:
         """Write down what this run computes; the values can be run again."""
         values = resolved(request, plan)
         config.write(self.work / RECORD, values)
         return values
 
 
-def resolved(request: TransferConfig, plan: Plan) -> dict[str, Any]:
+def resolved(request: Request, plan: Mapping[str, Any]) -> dict[str, Any]:
     """A request with its plan, as YAML values that `mapsto run` repeats bit for bit."""
     said = {name: value for name, value in config.plain(request).items() if value is not None}
-    return {**said, "plan": plan.plain()}
+    return {**said, "plan": dict(plan)}
 
 
-def differences(request: TransferConfig, saved: Mapping[str, Any]) -> str:
+def differences(request: Request, saved: Mapping[str, Any]) -> str:
     """How a request differs from a saved one in what it computes, in words; empty where it does not.
 
     Raises:
         ConfigError: what was saved is no request.
     """
-    then = config.plain(config.fill(TransferConfig, saved, "the saved run"))
+    then = config.plain(config.fill(type(request), saved, "the saved run"))
     now = config.plain(request)
     return ", ".join(f"{name} {then[name]} instead of {now[name]}" for name in now
                      if name not in ASIDE and then[name] != now[name])  # fmt: skip
@@ -112,7 +112,7 @@ def clear(place: Place) -> None:
     shutil.rmtree(place.work, ignore_errors=True)
 
 
-def finished(request: TransferConfig, saved: Mapping[str, Any] | None, out: Path) -> None:
+def finished(request: Request, saved: Mapping[str, Any] | None, out: Path) -> None:
     """Check that the finished model at `out` is what was asked for.
 
     Raises:

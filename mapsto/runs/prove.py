@@ -17,12 +17,13 @@ from mapsto.core import random
 from mapsto.core.contracts import Encoder
 from mapsto.encoders import pretrained
 from mapsto.engine import optimise
+from mapsto.engine.drive import Watch
 from mapsto.runs.judge import Verdict, judged
 from mapsto.runs.prepare import Start, Table
 from mapsto.strategies import contrast, freeze
 from mapsto.strategies.job import Job, copied
 from mapsto.strategies.ladder import Ladder, Rung, Tried
-from mapsto.strategies.tune import Tuning, Watch
+from mapsto.strategies.tune import Tuning
 
 
 @final

@@ -26,6 +26,8 @@ from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.contracts import Step
 from mapsto.core.errors import OutputError
 from mapsto.data.split import holdout
+from mapsto.engine import drive
+from mapsto.engine.drive import JOURNAL, Watch
 from mapsto.engine.watch import Asked, signals
 from mapsto.evaluation import intervals
 from mapsto.runs import place as places
@@ -37,10 +39,9 @@ from mapsto.runs.judge import judged
 from mapsto.runs.place import Place
 from mapsto.runs.plan import Plan
 from mapsto.runs.prepare import Start, Table
-from mapsto.strategies import tune
 from mapsto.strategies.job import Job
 from mapsto.strategies.ladder import Advance, Ladder, Tried
-from mapsto.strategies.tune import JOURNAL, Tuning, Watch
+from mapsto.strategies.tune import Tuning
 
 OVERRUN = 1.5  # budgets after which a tuned rung ends before its time
 
@@ -100,18 +101,15 @@ def place_of(out: Path) -> Place:
 
 def _planned(request: TransferConfig, table: Table, start: Start, place: Place | None) -> Plan:
     """The unfinished run's plan, the request's own, or a new one; written down before anything is computed."""
-    plan = place.plan(request) if place is not None else None
-    if plan is None and request.plan is not None:
-        plan = Plan.load(request.plan)
-    if plan is None:
-        plan = derive(request, table, start)
+    known = (place.plan(request) if place is not None else None) or request.plan
+    plan = derive(request, table, start) if known is None else Plan.load(known)
     for what, was, now in (("training data", plan.data, table.train.fingerprint),
                            ("source", plan.weights, start.source.sha256)):  # fmt: skip
         if was != now:
             raise OutputError(f"the {what} changed since this run was planned; choose another out to start anew")
     plan.machine.settle()
     if place is not None:
-        place.record(request, plan)
+        place.record(request, plan.plain())
     return plan
 
 
@@ -159,7 +157,7 @@ class _Climb:
         yield _finished(self.request, self.place, {"metrics": verdict.plain, "receipt": receipt.plain()})
         return Made(best.mapping, facts)
 
-    def _shown(self, event: Advance | Step | Tried | tune.Noted) -> Generator[Event, None, None]:
+    def _shown(self, event: Advance | Step | Tried | drive.Noted) -> Generator[Event, None, None]:
         if isinstance(event, Tried):
             self.tried.append(event)
             yield _climbed(event, self.pace, first=len(self.tried) == 1)
@@ -167,7 +165,7 @@ class _Climb:
             if event.kept and self.place.out is not None and len(self.tried) < len(self.plan.rungs):
                 facts = self._facts(event.rung, dict(event.figures), None, event.candidate.extras)
                 save(event.candidate.mapping, self.place.out, facts, replace=True)
-        elif isinstance(event, tune.Noted):
+        elif isinstance(event, drive.Noted):
             yield Noted(event.line)
         elif isinstance(event, Advance):
             yield Progress(event.rung, event.done, event.total)
@@ -186,7 +184,7 @@ class _Climb:
     def _overran(self, rung: str, step: int) -> None:
         """Write down where the budget ended a rung, before it ends: a resumed or repeated run ends there too."""
         self.plan = self.plan.stopped(rung, step)
-        self.place.record(self.request, self.plan)
+        self.place.record(self.request, self.plan.plain())
 
     def _facts(self, rung: str, metrics: Mapping[str, Any], receipt: Receipt | None,
                extras: Mapping[str, bytes]) -> Facts:  # fmt: skip
@@ -195,7 +193,7 @@ class _Climb:
             strategy=rung, receipt=receipt, metrics=metrics, data=self.table.plain(), examples=self._examples(),
             source={**stated(origin.folder), "name": origin.name, "sha256": origin.sha256, "pooling": source.pooling,
                     "normalize": source.normalize, "architecture": source.config["model_type"]},
-            config=places.resolved(self.request, self.plan), extras={**extras, JOURNAL: self._journal()},
+            config=places.resolved(self.request, self.plan.plain()), extras={**extras, JOURNAL: self._journal()},
         )  # fmt: skip
 
     def _examples(self) -> list[Any]:

@@ -21,11 +21,12 @@ from mapsto.core.contracts import Batch, Step
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.encoders.pretrained import fingerprint
 from mapsto.engine import infer
+from mapsto.engine.drive import Noted, Watch, drive
 from mapsto.engine.loop import Run, Settings
 from mapsto.objectives.contrast import Contrast
 from mapsto.strategies import cache, contrast, heads, zeroshot
 from mapsto.strategies.job import Candidate, Indices, Job, copied
-from mapsto.strategies.tune import Noted, Tuning, Watch, train, tune
+from mapsto.strategies.tune import Tuning, tune
 from mapsto.tasks.classify import Classify
 
 
@@ -155,7 +156,7 @@ class Ladder:
         drawn = contrast.Plan(settings, plan.batch // (plan.shots or 1), plan.shots or 1, ())
         batches = contrast.batches(codes.numpy(), job.encoder_of(job.learn), drawn)
         run = Run(Contrast(), encoder, batches, settings, contrast.rules(encoder), job.machine)
-        yield from train(job, plan, run, self.watch, None)
+        yield from drive(run, job.place / plan.rung, plan.rung, self.watch, None, plan.looks, plan.stop)
         encoder.requires_grad_(True).eval()
         head = self._fitted(job.pooled(encoder, job.learn), job.learn, (contrast.STRENGTH,))
         task = copied(job.task)

@@ -19,13 +19,10 @@ from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.durations import Duration
 from mapsto.data.loader import Loader
 from mapsto.engine import infer
-from mapsto.engine.checkpoint import Checkpoints, Keeper
+from mapsto.engine.drive import Noted, Watch, drive
 from mapsto.engine.loop import Run, Settings
-from mapsto.engine.watch import Asked, Journal
 from mapsto.strategies import freeze, lowrank
 from mapsto.strategies.job import Candidate, Indices, Job, copied
-
-JOURNAL = "metrics.jsonl"
 
 
 @final
@@ -77,64 +74,6 @@ class Upper(Encoder):
         raise AssertionError("an Upper only lives while its inner encoder is tuned")
 
 
-@final
-@dataclass(frozen=True)
-class Noted:
-    """Something a person should know that changes no result, such as a checkpoint that had to be skipped."""
-
-    line: str
-
-
-@final
-@dataclass(frozen=True)
-class Watch:
-    """How a rung is watched while it trains: whether it is asked to stop, or over its time (and whom to tell then)."""
-
-    asked: Asked
-    overdue: Callable[[], bool]
-    overran: Callable[[str, int], None]
-    tensorboard: bool = False
-
-
-def train(
-    job: Job, plan: Tuning, run: Run, watch: Watch, judged: Callable[[], dict[str, float]] | None
-) -> Generator[Step | Noted, None, None]:
-    """Yields each step of `run`, journalled, judged now and then, and saved so that the same call goes on from there.
-
-    Ends with the weights that `judged` (figures, the deciding one first) found best, or else the last ones.
-    """
-    keeper = Keeper(run.weights)
-    points = Checkpoints(job.place / plan.rung, size=run.size)
-    saved = points.newest()
-    if saved is not None:
-        run.restore(saved.tensors, saved.meta["run"])
-        keeper.restore(saved.tensors, saved.meta["keeper"])
-        yield from map(Noted, saved.skipped)
-    end = plan.stop or plan.steps
-    board = points.folder / "board" if watch.tensorboard else None
-    with Journal(points.folder / JOURNAL, saved.meta["journal"] if saved else None, board) as journal:
-        if saved is None:
-            journal.event("rung", 0, rung=plan.rung)
-        while run.index < end:
-            step = next(run)
-            journal.step(step)
-            if step.index < end and watch.overdue():
-                end = step.index
-                watch.overran(plan.rung, end)
-            if judged is not None and (step.index == end or step.index % max(1, plan.steps // plan.looks) == 0):
-                figures = judged()
-                journal.event("valid", step.index, **figures)
-                keeper.offer(next(iter(figures.values())), step.index)
-            if watch.asked or step.index == end or points.due(step.index):
-                tensors, meta = run.state()
-                best, kept = keeper.state()
-                points.save(step.index, {**tensors, **best}, {"run": meta, "keeper": kept, "journal": journal.mark()})
-            yield step
-            if watch.asked and step.index < end:
-                raise watch.asked.stopped(step.index)
-    keeper.back()
-
-
 def tune(
     job: Job, plan: Tuning, start: Composed, watch: Watch, below: Mapping[str, Batch] | None = None
 ) -> Generator[Step | Noted, None, Candidate]:
@@ -163,7 +102,8 @@ def tune(
         return infer.collect(lambda b: task.predict(moving, b), judge, count, job.machine)
 
     truth = job.target[job.judge]
-    yield from train(job, plan, run, watch, (lambda: task.metrics(scores(), truth)) if len(truth) else None)
+    look = (lambda: task.metrics(scores(), truth)) if len(truth) else None
+    yield from drive(run, job.place / plan.rung, plan.rung, watch, look, plan.looks, plan.stop)
     found = scores() if len(truth) else torch.empty(0)
     extras = lowrank.files(handle) if handle is not None else {}
     if handle is not None:

@@ -1,0 +1,252 @@
+"""A pretraining from its request to its bundle, as a stream of events.
+
+read the text → plan → learn → judge on held-out documents → save
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from mapsto.bundle import pretext
+from mapsto.bundle.format import Facts
+from mapsto.bundle.load import load
+from mapsto.bundle.save import save
+from mapsto.codecs.text import TextCodec
+from mapsto.core import config
+from mapsto.core.config import option
+from mapsto.core.contracts import Mapping as Composed
+from mapsto.core.contracts import Objective, Step
+from mapsto.core.durations import Duration
+from mapsto.core.errors import ConfigError, OutputError
+from mapsto.core.machine import Machine, probe
+from mapsto.engine.drive import JOURNAL, Noted, Watch, drive
+from mapsto.engine.loop import Run, Settings
+from mapsto.engine.watch import Asked, signals
+from mapsto.runs import events, text
+from mapsto.runs import place as places
+from mapsto.runs.config import PretrainConfig
+from mapsto.runs.events import Event, Finished, Found, Judged, Planned, Progress
+from mapsto.runs.place import Place
+from mapsto.runs.plan import Reason
+from mapsto.runs.text import Text
+
+OVERRUN = 1.5  # budgets after which a run ends before its time
+LOOKS = 20
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """What was resolved beside the request; `plain` and `load` carry it through a file."""
+
+    machine: Machine
+    text: str  # sha256
+    tokenizer: str  # sha256
+    steps: int = option(above=0, help="updates")
+    stop: int | None = option(None, least=1, help="the step at which the budget ended the run before its time")
+    budget: float | None = option(None, above=0, help="seconds after which the run ends before its time")
+    seconds: float = 0.0
+    memory: float = 0.0
+    reasons: tuple[Reason, ...] = ()
+
+    def plain(self) -> dict[str, Any]:
+        """YAML values."""
+        return {**config.plain(self), "machine": config.plain(self.machine)}
+
+    @staticmethod
+    def load(values: Mapping[str, Any]) -> Plan:
+        """The plan that `plain` wrote.
+
+        Raises:
+            ConfigError: it is not one.
+        """
+        if not isinstance(values.get("machine"), dict):
+            raise ConfigError("plan: expected what a run saved, with its machine; leave plan out to derive it")
+        machine = config.fill(Machine, values["machine"], "plan: machine")
+        reasons = tuple((str(a), str(b), str(c)) for a, b, c in values.get("reasons", ()))
+        return config.fill(Plan, {**values, "machine": machine, "reasons": reasons}, "plan")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What a run returns: a mapping and its facts."""
+
+    mapping: Composed
+    facts: Facts
+
+
+Stream = Generator[Event, None, Made | None]
+
+
+def run(request: PretrainConfig, dry: bool = False) -> Stream:
+    """Yields events; returns what was made (None for a dry run, which ends after the plan).
+
+    Raises:
+        MapstoError: bad data, options or output, before anything is written; `Stopped` with what was done kept.
+    """
+    out = None if request.out is None else Path(request.out).expanduser().absolute()
+    if out is not None and out.exists():
+        return (yield from _again(request, out))
+    data = text.read(request)
+    yield Found(data.lines(), data.plain())
+    if dry:
+        yield _told(_planned(request, data, None))
+        return None
+    with places.claim(request.out) as place, signals() as asked:
+        plan = _planned(request, data, place)
+        yield _told(plan)
+        return (yield from _Learning(request, data, plan, place, asked).events())
+
+
+def _again(request: PretrainConfig, out: Path) -> Stream:
+    """The same request once more: the finished model answers."""
+    if not (out / "mapsto.json").exists():
+        raise OutputError(f"{str(out)!r} already exists and is no model of this run; choose another out or remove it")
+    held = load(out)
+    places.finished(request, held.facts.config, out)
+    yield Judged(tuple(held.facts.metrics.get("lines", ())), held.facts.metrics)
+    yield _finished(request, {"already": True})
+    return Made(held.mapping, held.facts)
+
+
+def _planned(request: PretrainConfig, data: Text, place: Place | None) -> Plan:
+    """The unfinished run's plan, the request's own, or a new one; written down before anything is computed."""
+    known = (place.plan(request) if place is not None else None) or request.plan
+    plan = _derived(request, data) if known is None else Plan.load(known)
+    if (plan.text, plan.tokenizer) != (data.text, data.store.manifest["tokenizer"]):
+        raise OutputError("the text changed since this run was planned; choose another out to start anew")
+    plan.machine.settle()
+    if place is not None:
+        place.record(request, plan.plain())
+    return plan
+
+
+def _derived(request: PretrainConfig, data: Text) -> Plan:
+    machine = probe()
+    machine.settle()
+    encoder, objective, _ = data.made()
+    batches = data.batches()
+    parameters = sum(p.numel() for p in (*encoder.parameters(), *objective.parameters()))
+    length = request.budget or data.size.settings.steps
+    learner = Run(objective, encoder, batches, _settings(data, length), [("", 1.0)], machine, batches.per_epoch)
+    pace = learner.pace()
+    steps = learner.total
+    seconds = steps / pace
+    memory = 4.0 * parameters * 4 + 4e8
+    reasons: tuple[Reason, ...] = (
+        *(reason for reason in data.size.reasons if reason[0] != "horizon" or request.budget is None),
+        ("precision", machine.precision, machine.reasons[-1]),
+        ("pace", f"{pace * data.size.batch:,.0f} positions/s", "measured on batches of this text"),
+        ("length", f"{steps:,} steps", f"{steps / batches.per_epoch:.1f} passes over the text"),
+    )
+    budget = length.amount if isinstance(length, Duration) and length.unit == "seconds" else None
+    return Plan(machine, data.text, data.store.manifest["tokenizer"], steps, None, budget, seconds, memory, reasons)
+
+
+def _settings(data: Text, steps: int | Duration) -> Settings:
+    return replace(data.size.settings, steps=steps)
+
+
+def _told(plan: Plan) -> Planned:
+    return Planned(tuple("\t".join(r) for r in plan.reasons), plan.plain(), plan.seconds, plan.memory)
+
+
+@final
+class _Learning:
+    """One run between its plan and its bundle."""
+
+    def __init__(self, request: PretrainConfig, data: Text, plan: Plan, place: Place, asked: Asked) -> None:
+        self.request, self.data, self.plan, self.place, self.asked = request, data, plan, place, asked
+        self.begun = time.perf_counter()
+        self.held = data.batches(held=True)
+
+    def events(self) -> Stream:
+        """The steps, the table, the bundle."""
+        encoder, objective, spec = self.data.made()
+        batches, machine = self.data.batches(), self.plan.machine
+        run = Run(
+            objective, encoder, batches, _settings(self.data, self.plan.steps), [("", 1.0)], machine, batches.per_epoch
+        )
+        figures: dict[str, float] = {}
+
+        def judged() -> dict[str, float]:
+            return text.look(objective, encoder, self.held, machine)
+
+        watch = Watch(self.asked, self._overdue, self._overran, self.request.tensorboard)
+        name = self.request.objective
+        for event in drive(run, self.place.work / name, name, watch, judged, LOOKS, self.plan.stop):
+            yield self._shown(event)
+        figures = judged()
+        table = self._table(figures)
+        yield Judged(tuple(table["lines"]), table)
+        facts = self._facts(table, objective, spec)
+        codec = TextCodec(self.data.tokenizer, self.data.size.context)
+        mapping = Composed(codec, encoder.eval(), None)
+        if self.place.out is not None:
+            save(mapping, self.place.out, facts)
+            places.clear(self.place)
+        yield _finished(self.request, {"metrics": table})
+        return Made(mapping, facts)
+
+    def _shown(self, event: Step | Noted) -> Event:
+        if isinstance(event, Noted):
+            return events.Noted(event.line)
+        end = self.plan.stop or self.plan.steps
+        return Progress(self.request.objective, event.index, end, event.loss, 1 / event.seconds, "steps",
+                        (end - event.index) * event.seconds)  # fmt: skip
+
+    def _overdue(self) -> bool:
+        budget = self.plan.budget
+        return budget is not None and time.perf_counter() - self.begun > OVERRUN * budget
+
+    def _overran(self, name: str, step: int) -> None:
+        """Write down where the budget ended the run, before it ends: a resumed or repeated one ends there too."""
+        self.plan = replace(self.plan, stop=step)
+        self.place.record(self.request, self.plan.plain())
+
+    def _table(self, figures: Mapping[str, float]) -> dict[str, Any]:
+        """Held-out figures beside chance."""
+        loss, chance = -figures["log_likelihood"], self.data.chance()
+        rest = {name: value for name, value in figures.items() if name != "log_likelihood"}
+        lines = [f"held-out loss\t{loss:.4f} nats a token; by the frequencies of the words alone {chance:.4f}, uniformly "
+                 f"{math.log(self.data.store.manifest['vocabulary']):.4f}",
+                 *(f"{name}\t{value:.4f}" for name, value in rest.items())]  # fmt: skip
+        found = {"loss": loss, "chance": chance, **rest}
+        if self.request.objective == "causal":
+            found["bits_per_byte"] = loss / math.log(2) / self.data.bytes_a_token()
+            lines.append(f"bits per byte\t{found['bits_per_byte']:.4f}")
+        return {**found, "lines": lines}
+
+    def _facts(self, table: Mapping[str, Any], objective: Objective, spec: Mapping[str, Any]) -> Facts:
+        shorts = [" ".join(line.split()) for line in self._documents()]
+        journal = self.place.work / self.request.objective / JOURNAL
+        return Facts(
+            strategy=f"pretrained: {self.request.objective}", metrics=table, data=self.data.plain(),
+            config=places.resolved(self.request, self.plan.plain()), examples=[s[:200] for s in shorts if s][:4],
+            extras={**pretext.files_of(objective, spec), JOURNAL: journal.read_bytes()},
+        )  # fmt: skip
+
+    def _documents(self) -> list[str]:
+        """The beginnings of a few held-out documents."""
+        starts, codec = self.data.store.starts, TextCodec(self.data.tokenizer, self.data.size.context)
+        some = [i for i, held in enumerate(self.data.held.tolist()) if held][:8]
+        parts = [torch.from_numpy(self.data.store.tokens[starts[i] : min(starts[i + 1], starts[i] + 48)].astype("int64"))
+                 for i in some]  # fmt: skip
+        return [codec.decode({"ids": p, "lengths": torch.tensor([len(p)])})[0] for p in parts if len(p)]
+
+
+def _finished(request: PretrainConfig, plain: Mapping[str, Any]) -> Finished:
+    if request.out is None:
+        return Finished(None, (), plain)
+    use = (f'mapsto generate {request.out} "Once"' if request.objective == "causal"
+           else f'mapsto fill {request.out} "a [MASK] word"')  # fmt: skip
+    commands = (f"mapsto transfer train.csv --target label --from {request.out}", use, f"mapsto verify {request.out}")
+    return Finished(request.out, commands, plain)

@@ -1,0 +1,152 @@
+"""One dial: from tiny, small or base follow shape, context, rates, batch and horizon of a pretraining, each with its reason.
+
+    blocks    12 · D² parameters each with an inner width of 4 · D
+    rate      AdamW ∝ 1 / D (Yang et al. 2022); Muon ∝ 1 / √D, as its update's spectral norm is 0.2 √D · rate
+    horizon   min(20 tokens a parameter (Hoffmann et al. 2022), so many passes over the corpus as still teach)
+
+The modern recipe is pre-norm, rotary, QK-norm, ReLU², zero-initialised projections, Muon. The classic ones are GPT-2
+and BERT, which open in `transformers`. Rates were found at width 128 on tiny Shakespeare; see docs/log.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+from mapsto.core.durations import Duration
+from mapsto.core.errors import ConfigError
+from mapsto.engine.loop import Settings
+from mapsto.runs.config import PretrainConfig
+from mapsto.runs.plan import Reason
+
+SIZES = {"tiny": (128, 4, 32), "small": (384, 6, 64), "base": (768, 12, 64)}  # width, depth, width of a head
+_CONTEXT = {"causal": (64, 256, 1024), "masked": (128, 256, 512)}
+_BATCH = {"causal": (768, 8192, 65536), "masked": (4096, 16384, 131072)}  # tokens
+_PASSES = {"causal": 4, "masked": 40}
+_SHARE = {"modern": 0.3, "classic": 0.15}
+
+
+@final
+@dataclass(frozen=True)
+class Size:
+    """What a pretraining is built from: arguments of the encoder and of the objective, windows, batch, and the run's."""
+
+    encoder: dict[str, Any]
+    objective: dict[str, Any]
+    context: int
+    batch: int  # tokens of a step
+    tokens: int  # of the whole run
+    parameters: int  # of encoder and objective, about
+    settings: Settings
+    reasons: tuple[Reason, ...]
+
+
+def derive(request: PretrainConfig, vocabulary: int, corpus: int) -> Size:
+    """Everything that follows from the dial and what the request says itself, for `vocabulary` words and a `corpus` of
+    so many tokens.
+
+    Raises:
+        ConfigError: a width that no whole number of heads fills, a batch below one window, a corpus below one batch.
+    """
+    size, objective, recipe = request.size, request.objective, request.recipe
+    width, depth, head = SIZES[size]
+    rank = list(SIZES).index(size)
+    width, depth = request.width or width, request.depth or depth
+    context = request.context or _CONTEXT[objective][rank]
+    batch = request.batch or max(context, _BATCH[objective][rank])
+    _check(width, head, context, batch)
+    if corpus < batch:
+        raise ConfigError(f"size {size!r}: a step reads {batch:,} tokens but the corpus has {corpus:,}; give more text"
+                          + ("" if size == "tiny" else " or a smaller size"))  # fmt: skip
+    blocks, table = depth * 12 * width**2, vocabulary * width
+    tied = recipe == "classic" or 5 * table > blocks
+    parameters = blocks + (1 if tied else 2) * table
+    tokens, why = _horizon(objective, parameters, corpus)
+    settings = _settings(objective, recipe, width, max(1, tokens // batch), request.seed)
+    settings = replace(settings, rate=request.rate or settings.rate, optimiser=request.optimiser or settings.optimiser)
+    encoder = {"vocabulary": vocabulary, "width": width, "depth": depth, "heads": width // head, "inner": 4 * width,
+               "limit": context, **_shape(objective, recipe)}  # fmt: skip
+    head_of: dict[str, Any] = {"vocabulary": vocabulary, "width": width, "tied": tied}
+    if objective == "masked":
+        head_of["share"] = _SHARE[recipe]
+    made = Size(encoder, head_of, context, batch, tokens, parameters, settings, ())
+    return replace(
+        made,
+        reasons=(
+            *_reasons(request, made, tied, table, blocks),
+            ("horizon", f"{tokens / 1e6:.1f} M tokens, {settings.steps:,} steps", why),
+        ),
+    )
+
+
+def _reasons(request: PretrainConfig, made: Size, tied: bool, table: int, blocks: int) -> tuple[Reason, ...]:
+    """Why each value is what it is."""
+    objective, recipe, settings = request.objective, request.recipe, made.settings
+    width, depth = made.encoder["width"], made.encoder["depth"]
+    reasons: tuple[Reason, ...] = (
+        ("shape", f"{depth} blocks of width {width}, {made.encoder['heads']} heads, inner {4 * width}",
+         f"size {request.size}; {made.parameters / 1e6:.1f} M parameters, {table / 1e6:.1f} M of them in the table of words"),
+        ("blocks", recipe, _WHY[recipe].format(twin="GPT-2" if objective == "causal" else "BERT")),
+        ("output layer", "tied" if tied else "its own",
+         "the table of words is more than a fifth of the blocks" if 5 * table > blocks else
+         "as the classic models have it" if tied else "the table of words is small beside the blocks"),
+        ("context", f"{made.context} tokens", "attention then takes less time than the linear layers"),
+        ("batch", f"{made.batch:,} tokens", "small batches learn most per token"
+         + ("" if objective == "causal" else "; larger than a causal one, since few tokens are asked for")),
+        ("rate", f"{settings.rate:.2g}, {settings.optimiser}", "as asked" if request.rate else _RATES[settings.optimiser]),
+    )  # fmt: skip
+    if objective == "masked":
+        reasons += (("hidden", f"{_SHARE[recipe]:.0%} of the tokens",
+                     "as BERT" if recipe == "classic" else "more signal a step (Wettig et al. 2023)"),)  # fmt: skip
+    return reasons
+
+
+_WHY = {
+    "modern": "pre-norm, rotary positions, normed queries and keys, ReLU², projections that start at 0, no biases",
+    "classic": "as {twin}, so that it opens in plain transformers",
+}
+_RATES = {
+    "muon": "0.01 at width 128, falling with √width: the spectral norm of an orthogonal update rises with it",
+    "adamw": "falls with the width (Yang et al. 2022)",
+}
+
+
+def _shape(objective: str, recipe: str) -> dict[str, Any]:
+    """The options of the blocks."""
+    attention = {"attention": "causal", "pooling": "last"} if objective == "causal" else {"attention": "full"}
+    if recipe == "modern":
+        return {**attention, "norm": "pre", "positions": "rotary", "activation": "relu2", "final_norm": True,
+                "epsilon": 1e-5, "bias": False, "qk_norm": True, "zero": True}  # fmt: skip
+    if objective == "causal":
+        return {**attention, "norm": "pre", "activation": "gelu-tanh", "entry_norm": False, "final_norm": True,
+                "epsilon": 1e-5}  # fmt: skip
+    return {**attention, "types": 2}
+
+
+def _settings(objective: str, recipe: str, width: int, steps: int, seed: int) -> Settings:
+    if recipe == "modern":
+        return Settings(steps, optimiser="muon", rate=0.01 * (128 / width) ** 0.5, momentum=0.95, betas=(0.9, 0.95),
+                        decay=0.1, warmup=Duration(0.02, "fraction"), seed=seed)  # fmt: skip
+    peak = 3e-3 if objective == "causal" else 6e-4  # post-norm diverges above it
+    betas = (0.9, 0.95) if objective == "causal" else (0.9, 0.999)
+    return Settings(steps, rate=peak * 128 / width, betas=betas, decay=0.1 if objective == "causal" else 0.01,
+                    warmup=Duration(0.05, "fraction"), seed=seed)  # fmt: skip
+
+
+def _horizon(objective: str, parameters: int, corpus: int) -> tuple[int, str]:
+    enough, most = 20 * parameters, _PASSES[objective] * corpus
+    if enough <= most:
+        return enough, f"20 tokens a parameter, {enough / corpus:.2g} passes over the corpus"
+    return most, f"{_PASSES[objective]} passes over the corpus: " + (
+        "more teach little (Muennighoff et al. 2023)" if objective == "causal" else "each hides other tokens"
+    )
+
+
+def _check(width: int, head: int, context: int, batch: int) -> None:
+    faults = []
+    if width % head:
+        faults.append(f"width must be a multiple of {head}, the width of a head, got {width}")
+    if batch < context:
+        faults.append(f"batch {batch:,} is less than one window of context {context:,}; raise one or lower the other")
+    if faults:
+        raise ConfigError("options: " + "; ".join(faults))

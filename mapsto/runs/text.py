@@ -1,0 +1,158 @@
+"""From text to what can be learnt from: documents, tokenizer, token store, and the encoder and objective of a size."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from mapsto.codecs import trained
+from mapsto.core import files, random
+from mapsto.core.contracts import Encoder, Objective
+from mapsto.data import corpus, store
+from mapsto.data.corpus import Cleaning, Report
+from mapsto.data.packed import Packed
+from mapsto.data.store import Store
+from mapsto.encoders.transformer import Transformer
+from mapsto.objectives.causal import Causal
+from mapsto.objectives.masked import Masked
+from mapsto.runs import size
+from mapsto.runs.config import PretrainConfig
+from mapsto.runs.size import Size
+
+LOOK = 1 << 16  # held-out positions of one look
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Text:
+    """The data of a run: its tokens, what made them, and which documents are held out."""
+
+    request: PretrainConfig
+    size: Size
+    text: str  # sha256 of the files and how they are read
+    tokenizer: bytes
+    store: Store
+    held: NDArray[np.bool_]
+
+    @cached_property
+    def report(self) -> Report:
+        """What became of the documents."""
+        return Report(**{**self.store.manifest["corpus"], "facts": tuple(self.store.manifest["corpus"]["facts"])})
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """Token ↦ id."""
+        return dict(Tokenizer.from_buffer(self.tokenizer).get_vocab(with_added_tokens=True))
+
+    def lines(self) -> tuple[str, ...]:
+        """What the text holds, for people."""
+        manifest, learnt = self.store.manifest, len(self.store) - int(self.held.sum())
+        return (*(line.strip() for line in self.report.lines()),
+                f"{manifest['tokens']:,} tokens of {manifest['vocabulary']:,} kinds, "
+                f"{manifest['bytes'] / manifest['tokens']:.1f} bytes each",
+                f"{learnt:,} documents to learn from, {int(self.held.sum()):,} held out")  # fmt: skip
+
+    def plain(self) -> dict[str, Any]:
+        """The same for machines."""
+        manifest = self.store.manifest
+        return {"corpus": self.report.plain(), "tokens": manifest["tokens"], "vocabulary": manifest["vocabulary"],
+                "held_out": int(self.held.sum()), "fingerprints": {"text": self.text, "tokenizer": manifest["tokenizer"]}}  # fmt: skip
+
+    def batches(self, held: bool = False) -> Packed:
+        """The batches to learn from, or the held-out ones."""
+        causal = self.request.objective == "causal"
+        window: Any = ((), ()) if causal else ((self.ids["[CLS]"],), (self.ids["[SEP]"],))
+        document: Any = ((), (self.ids["<|endoftext|>"],)) if causal else ((), ())
+        context = self.size.context + causal  # the last token is asked for, not read
+        chosen = self.held if held else ~self.held
+        budget = self.size.batch
+        if held:  # however few they are, they can be looked at
+            sizes = np.diff(self.store.starts)[chosen] + sum(map(len, (*window, *document)))
+            budget = max(context, min(budget, int(sizes.sum())))
+        return Packed(self.store, context, budget, self.request.seed, documents=chosen, window=window, document=document,
+                      jitter=causal and not held, purpose="held" if held else "order")  # fmt: skip
+
+    def made(self) -> tuple[Encoder, Objective, dict[str, Any]]:
+        """The encoder and the objective before the first step, and the objective's arguments."""
+        random.seed_torch(self.request.seed, "start")
+        encoder, spec = Transformer(**self.size.encoder), dict(self.size.objective)
+        if self.request.objective == "causal":
+            return encoder, Causal(**spec), spec
+        special = sorted(i for token, i in self.ids.items() if token in {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"})
+        spec |= {"mask": self.ids["[MASK]"], "special": special}
+        return encoder, Masked(**spec), spec
+
+    def chance(self) -> float:
+        """Nats of a held-out token by the frequencies of what is learnt from, each word counted once more."""
+        vocabulary, ends = int(self.store.manifest["vocabulary"]), self.store.starts
+        counts = {side: np.zeros(vocabulary, np.int64) for side in (False, True)}
+        for first in range(0, len(self.held), 4096):
+            held = self.held[first : first + 4096]
+            sizes = np.diff(ends[first : first + len(held) + 1])
+            tokens = self.store.tokens[ends[first] : ends[first + len(held)]]
+            for side in counts:
+                counts[side] += np.bincount(tokens[np.repeat(held == side, sizes)], minlength=vocabulary)
+        shares = (counts[False] + 1) / (counts[False] + 1).sum()
+        return float(-(counts[True] * np.log(shares)).sum() / max(1, counts[True].sum()))
+
+    def bytes_a_token(self) -> float:
+        """Of the held-out documents."""
+        tokens = np.diff(self.store.starts)[self.held].sum()
+        return float(self.store.sizes[self.held].sum() / max(1, tokens))
+
+
+def read(request: PretrainConfig) -> Text:
+    """Read, clean and tokenise the text; what was done before for the same text and choices is found again.
+
+    Raises:
+        DataError, ConfigError, OutputError: as their names say.
+    """
+    data: Any = list(request.data) if len(request.data) != 1 else request.data[0]
+    cleaning = Cleaning(document=request.document, text=request.text, duplicates=request.duplicates)
+    text = corpus.fingerprint(data, cleaning)
+    found: list[corpus.Corpus] = []
+
+    def documents() -> corpus.Corpus:
+        if not found:
+            found.append(corpus.read(data, cleaning))
+        return found[0]
+
+    kind = request.tokenizer or ("bpe" if request.objective == "causal" else "wordpiece")
+    style = "gpt" if request.objective == "causal" else "bert"
+    choices = json.dumps([text, kind, style, request.vocabulary])
+    place = files.cache_folder() / "corpora" / hashlib.sha256(choices.encode()).hexdigest()[:24]
+    known = place / "tokenizer.json"
+    if known.is_file():
+        tokenizer = known.read_bytes()
+    else:
+        tokenizer = trained.train(cast("Sequence[str]", documents().texts), kind, request.vocabulary, style=style)
+        files.write(known, tokenizer)
+    kept = store.ensure(place, text, tokenizer, documents, trained.encoder(tokenizer))
+    shape = size.derive(request, int(kept.manifest["vocabulary"]), int(kept.manifest["tokens"]))
+    return Text(request, shape, text, tokenizer, kept, corpus.heldout(kept.keys, request.held, request.seed))
+
+
+@torch.inference_mode()
+def look(objective: Objective, encoder: Encoder, batches: Packed, machine: Any) -> dict[str, float]:
+    """Held-out figures, the mean log-likelihood of a target first, then the objective's own parts; the same batches every time."""
+    objective.eval()
+    encoder.eval()
+    total, count, parts = 0.0, 0.0, dict[str, float]()
+    for step in range(min(batches.per_epoch, max(1, LOOK * batches.per_epoch // batches.positions))):
+        for number, batch in enumerate(batches(step)):
+            shown = objective.corrupt(batch, number, step)
+            with machine.autocast():
+                loss = objective(encoder, shown)
+            total, count = total + float(loss.total), count + loss.count
+            parts = {name: parts.get(name, 0.0) + float(value) for name, value in loss.parts.items()}
+    count = max(1.0, count)
+    return {"log_likelihood": -total / count, **{name: value / count for name, value in parts.items()}}

@@ -1,0 +1,130 @@
+"""A pretraining from text to a model that fills, writes and transfers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mapsto
+from mapsto.cli.main import main
+from mapsto.core import config
+from mapsto.core.errors import DataError, MapstoError, ModelError, Stopped
+from mapsto.runs import pretrain
+from mapsto.runs.config import PretrainConfig
+from mapsto.runs.events import Progress
+
+NOUNS, VERBS = ("cat", "dog", "bird", "child", "teacher"), ("sees", "likes", "follows", "helps")
+SMALL = {"width": 32, "depth": 1, "context": 32, "batch": 256, "budget": "20 steps"}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAPSTO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MAPSTO_PRECISION", "fp32")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> str:
+    rows = [{"text": f"the {a} number {i} {v} the {b} in the house ."} for i, (a, v, b) in
+            enumerate((a, v, b) for a in NOUNS for v in VERBS for b in NOUNS)]  # fmt: skip
+    path = tmp_path / "text.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def options(objective: str, **more: Any) -> dict[str, Any]:
+    return {"objective": objective, "duplicates": "exact", "held": 0.2, **SMALL, **more}
+
+
+def test_a_masked_model_fills_and_transfers(corpus: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "enc")
+    made = mapsto.pretrain(corpus, out=out, **options("masked"))
+    assert made.facts.metrics["loss"] < made.facts.metrics["chance"] + 0.5
+    model = mapsto.load(out)
+    assert mapsto.verify(out).ok
+    (masks,) = mapsto.fill(model, ["the [MASK] number sees the dog ."], top=3)
+    assert len(masks[0]) == 3
+    assert [masks] == mapsto.fill(made, ["the [MASK] number sees the dog ."], top=3)
+    with pytest.raises(DataError, match="no mask"):
+        mapsto.fill(model, ["nothing is missing"])
+    with pytest.raises(ModelError, match="does not write on"):
+        mapsto.generate(model, ["the"])
+    texts, labels = [f"the {n} {v} it" for n in NOUNS for v in VERBS] * 2, [n for n in NOUNS for _ in VERBS] * 2
+    after = mapsto.transfer({"text": texts, "label": labels}, target="label", source=out, strategy="frozen")
+    assert after.facts.receipt is not None
+    assert after.facts.receipt.share == 1.0
+    assert not after.facts.receipt.findings
+
+
+def test_a_causal_model_writes(corpus: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "gpt")
+    mapsto.pretrain(corpus, out=out, **options("causal", tokenizer="characters"))
+    model = mapsto.load(out)
+    assert model.facts.metrics["bits_per_byte"] > 0
+    ((text,),) = mapsto.generate(model, ["the cat"], length=12, seed=3)
+    assert ((text,),) == tuple(map(tuple, mapsto.generate(out, ["the cat"], length=12, seed=3)))
+    with pytest.raises(MapstoError):
+        mapsto.generate(model, [""])
+    with pytest.raises(ModelError, match="fills nothing in"):
+        mapsto.fill(model, ["a [MASK]"])
+
+
+def test_a_stopped_run_goes_on_to_the_same_bytes(corpus: str, tmp_path: Path) -> None:
+    def request(name: str) -> PretrainConfig:
+        values = {"data": (corpus,), "out": str(tmp_path / name), **options("masked")}
+        return config.fill(PretrainConfig, values, "test")
+
+    for _ in pretrain.run(request("whole")):
+        pass
+    stream = pretrain.run(request("cut"))
+    while not (isinstance(event := next(stream), Progress) and event.done == 7):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Stopped):
+        list(stream)
+    assert not (tmp_path / "cut").exists()
+    for _ in pretrain.run(request("cut")):
+        pass
+    for name in ("model.safetensors", "metrics.jsonl", "pretext/model.safetensors"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_command_line(corpus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"--{name}={value}" for name, value in options("causal", tokenizer="characters").items()]
+    out = str(tmp_path / "gpt")
+    assert main(["pretrain", corpus, "--dry-run", *words]) == 0
+    assert "The plan" in capsys.readouterr().out
+    assert main(["pretrain", corpus, "--out", out, *words]) == 0
+    shown = capsys.readouterr().out
+    assert "bits per byte" in shown
+    assert "mapsto generate" in shown
+    assert main(["pretrain", corpus, "--out", out, *words]) == 0
+    assert "finished before" in capsys.readouterr().out
+    assert main(["generate", out, "the", "--length", "5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["prompt"] == "the"
+    assert main(["run", f"{out}/config.yaml", "--out", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (Path(out) / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [({"vocabulary": 5000}, "vocabulary: asked for 5,000"), ({"context": 100_000}, "batch 256 is less"),
+     ({"width": 33}, "multiple of 32"), ({"batch": 100_000}, "tokens but the corpus has")],
+)  # fmt: skip
+def test_bad_input_is_one_sentence(more: dict[str, Any], said: str, corpus: str, tmp_path: Path) -> None:
+    with pytest.raises(MapstoError, match=said):
+        mapsto.pretrain(corpus, out=str(tmp_path / "bad"), **options("masked", **more))
+    assert not (tmp_path / "bad").exists()
+
+
+def test_text_that_is_not_there_or_empty(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no corpus data"):
+        mapsto.pretrain(str(tmp_path / "none.txt"))
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(DataError):
+        mapsto.pretrain(str(tmp_path / "empty.txt"))
