@@ -25,26 +25,30 @@ _CHOICES = {
     "attention": ("full", "causal"),
     "pooling": POOLINGS,
 }
+_SIZES = ("vocabulary", "width", "depth", "heads", "inner", "kernel", "limit")
 
 
 @final
 class Entry(nn.Module):
     """Words, positions and token types summed, normed if asked: (N,) ids ↦ (N, D)."""
 
-    def __init__(self, vocabulary: int, width: int, *, learned: int, sinusoidal: bool, offset: int, types: int,
-                 norm: nn.Module, sparse: bool, dropout: float) -> None:  # fmt: skip
+    def __init__(self, vocabulary: int, width: int, *, norm: nn.Module, dropout: float, learned: int = 0,
+                 sinusoidal: bool = False, offset: int = 0, types: int = 0) -> None:  # fmt: skip
         super().__init__()
         self._offset, self._sinusoidal = offset, sinusoidal
-        self.words = _table(vocabulary, width, sparse)
+        self.words = _table(vocabulary, width)
         self.positions = _table(learned + offset, width) if learned else None
         self.types = _table(types, width) if types else None
         self.norm = norm
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, ids: Tensor, spots: Tensor, types: Tensor | None) -> Tensor:
-        """`spots` (N,) are positions in the window; `types` (N,) or None for all of type 0."""
+    def forward(self, ids: Tensor, spots: Tensor | None = None, types: Tensor | None = None) -> Tensor:
+        """`spots` (N,) are positions in the window, None where they do not count; `types` (N,) or None for all of type 0."""
         rows = self.words(ids)
-        if self.positions is not None:
+        if spots is None:
+            assert self.positions is None
+            assert not self._sinusoidal
+        elif self.positions is not None:
             rows = rows + self.positions(spots + self._offset)
         elif self._sinusoidal:
             rows = rows + sinusoids(spots, rows.shape[1])
@@ -68,7 +72,6 @@ class Transformer(Staged, Lexical, Incremental):
         attention: "full" or "causal"; either may be narrowed further by a batch's `visible` (B, T, T) bool, true where
             a query may see a key (one window an example).
         dropout: on the entry and both residual branches.
-        sparse: make the word table's gradient sparse, so that untouched rows cost nothing.
         rms: root-mean-square norms, without mean and bias, instead of layer norms.
         bias: whether linear layers have one.
         qk_norm: divide queries and keys of each head by their root mean square.
@@ -85,17 +88,17 @@ class Transformer(Staged, Lexical, Incremental):
     def __init__(self, *, vocabulary: int, width: int, depth: int, heads: int, inner: int, limit: int = 512,
                  norm: str = "post", positions: str = "learned", activation: str = "gelu", attention: str = "full",
                  pooling: str = "mean", offset: int = 0, types: int = 0, entry_norm: bool = True,
-                 final_norm: bool = False, epsilon: float = 1e-12, dropout: float = 0.0, sparse: bool = False,
-                 rms: bool = False, bias: bool = True, qk_norm: bool = False, zero: bool = False) -> None:  # fmt: skip
+                 final_norm: bool = False, epsilon: float = 1e-12, dropout: float = 0.0, rms: bool = False,
+                 bias: bool = True, qk_norm: bool = False, zero: bool = False) -> None:  # fmt: skip
         self._spec = {k: v for k, v in locals().items() if k not in {"self", "__class__"}}
-        _check(self._spec)
+        check(self.name, self._spec)
         super().__init__()
         self.width, self.limit, self.pooling = width, limit, pooling
         self.attends = frozenset({attention, "mask"})
         self._causal, self._turn = attention == "causal", width // heads if positions == "rotary" else 0
         self.embed = Entry(vocabulary, width, learned=limit if positions == "learned" else 0,
                            sinusoidal=positions == "sinusoidal", offset=offset, types=types,
-                           norm=normed(width, epsilon, rms) if entry_norm else nn.Identity(), sparse=sparse,
+                           norm=normed(width, epsilon, rms) if entry_norm else nn.Identity(),
                            dropout=dropout)  # fmt: skip
         self.blocks = nn.ModuleList(
             Block(width, heads, inner, norm=norm, activation=activation, epsilon=epsilon, dropout=dropout, rms=rms,
@@ -132,7 +135,7 @@ class Transformer(Staged, Lexical, Incremental):
             DataError: a window longer than `limit`.
         """
         lengths = batch["lengths"]
-        self._fits(int(lengths.max()) if len(lengths) else 0)
+        fits(self.name, lengths, self.limit)
         rows = self.embed(batch["ids"], places(lengths), batch.get("types"))
         return self._through(rows, batch, 0, depth)
 
@@ -154,7 +157,7 @@ class Transformer(Staged, Lexical, Incremental):
             raise ConfigError("transformer: reading on wants attention='causal', this one attends to what comes after")
         lengths: Tensor = batch["lengths"]
         held = torch.zeros_like(lengths) if cache is None else cache.held
-        self._fits(int((held + lengths).max()))
+        fits(self.name, held + lengths, self.limit)
         longest = int(lengths.max())
         real = torch.arange(longest, device=lengths.device) < lengths[:, None]  # (B, t)
         spots = (held[:, None] + torch.arange(longest, device=lengths.device)).clamp_(max=self.limit - 1).flatten()
@@ -182,11 +185,6 @@ class Transformer(Staged, Lexical, Incremental):
             rows = block(rows, plan, self._causal, batch.get("visible"), turn)
         return plan.leave(rows)
 
-    def _fits(self, longest: int) -> None:
-        if longest > self.limit:
-            raise DataError(f"transformer: a window has {longest} positions but the model takes at most "
-                            f"{self.limit}; lower max_length")  # fmt: skip
-
     def spec(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return dict(self._spec)
@@ -200,23 +198,33 @@ def _grown(kept: Tensor, room: int) -> Tensor:
     return torch.cat((kept, kept.new_zeros(len(kept), more, *kept.shape[2:])), dim=1)
 
 
-def _table(rows: int, width: int, sparse: bool = False) -> nn.Embedding:
+def _table(rows: int, width: int) -> nn.Embedding:
     """An embedding with the usual small start (on the meta device nothing is drawn: weights follow)."""
     weight = torch.empty(rows, width)
-    return nn.Embedding(rows, width, sparse=sparse, _weight=weight if weight.is_meta else weight.normal_(std=0.02))
+    return nn.Embedding(rows, width, _weight=weight if weight.is_meta else weight.normal_(std=0.02))
 
 
-def _check(spec: dict[str, Any]) -> None:
+def fits(encoder: str, lengths: Tensor, limit: int) -> None:
+    """Raises DataError where a window (W,) is longer than the encoder's limit."""
+    if len(lengths) and (longest := int(lengths.max())) > limit:
+        raise DataError(
+            f"{encoder}: a window has {longest} positions but the model takes at most {limit}; lower max_length"
+        )
+
+
+def check(encoder: str, spec: dict[str, Any]) -> None:
+    """Raises ConfigError that lists every choice of an encoder of words that does not exist or does not fit."""
     faults = [
         f"no {name} {spec[name]!r}{suggestion(str(spec[name]), known)}, there is {listing(known)}"
         for name, known in _CHOICES.items()
-        if spec[name] not in known
+        if name in spec and spec[name] not in known
     ]
-    whole = ("vocabulary", "width", "depth", "heads", "inner", "limit")
-    faults += [f"{name} must be at least 1, got {spec[name]!r}" for name in whole if not spec[name] >= 1]
-    if not faults and spec["width"] % spec["heads"]:
+    faults += [
+        f"{name} must be at least 1, got {spec[name]!r}" for name in _SIZES if name in spec and not spec[name] >= 1
+    ]
+    if not faults and "heads" in spec and spec["width"] % spec["heads"]:
         faults.append(f"width {spec['width']} is not a multiple of heads {spec['heads']}")
-    if not faults and spec["positions"] in {"rotary", "sinusoidal"} and (spec["width"] // spec["heads"]) % 2:
+    if not faults and spec.get("positions") in {"rotary", "sinusoidal"} and (spec["width"] // spec["heads"]) % 2:
         faults.append(f"{spec['positions']} positions need heads of even width, got {spec['width'] // spec['heads']}")
     if faults:
-        raise ConfigError("transformer: " + "; ".join(faults))
+        raise ConfigError(f"{encoder}: " + "; ".join(faults))
