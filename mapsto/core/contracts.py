@@ -170,10 +170,10 @@ class Lexical(Encoder):
 @final
 @dataclass(frozen=True, eq=False)
 class Cache:
-    """What a causal encoder keeps of B sequences: how many positions it read (B,), each block's keys and values."""
+    """What a causal encoder keeps of B sequences: how many positions it read (B,), two tensors of each block (keys, values)."""
 
     held: Tensor
-    blocks: list[tuple[Tensor, Tensor]]  # (B, T, H, d) each
+    blocks: list[tuple[Tensor, Tensor]]  # (B, …) each
 
     def select(self, rows: Tensor) -> Cache:
         """The sequences `rows` (int64 indices), which may repeat."""

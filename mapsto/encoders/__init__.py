@@ -6,6 +6,8 @@ ENCODERS = Menu(
     "encoders",
     {
         "transformer": "mapsto.encoders.transformer:Transformer",
+        "recurrent": "mapsto.encoders.recurrent:Recurrent",
+        "convnet": "mapsto.encoders.convnet:Convnet",
         "hub": "mapsto.encoders.hub:Hub",
         "siamese": "mapsto.encoders.towers:Siamese",
     },

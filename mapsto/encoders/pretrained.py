@@ -25,12 +25,13 @@ from mapsto.core import files
 from mapsto.core.contracts import Encoder
 from mapsto.core.errors import ModelError, OutputError
 from mapsto.core.random import stream
-from mapsto.encoders import architectures, hub, sources
+from mapsto.encoders import ENCODERS, architectures, hub, sources
 from mapsto.encoders.architectures import Plan
 from mapsto.encoders.fitting import UNUSED, Loaded, check
 from mapsto.encoders.sources import Origin
 from mapsto.encoders.transformer import Transformer
 
+OWN = ("transformer", "recurrent", "convnet")  # encoders that learn from nothing here
 TOLERANCE = 1e-5  # of the largest value, in float32
 _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
 
@@ -38,7 +39,7 @@ _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"
 @final
 @dataclass(frozen=True)
 class Route:
-    """`kind` "transformer" or "hub", why, and how far the two were apart on the probe batch (None: not compared)."""
+    """`kind`, an encoder's menu name, why, and how far the two were apart on the probe batch (None: not compared)."""
 
     kind: str
     reason: str
@@ -106,13 +107,13 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
 def _own(origin: Origin, where: str) -> Pretrained:
     """The encoder of a model that Mapsto made, such as `pretrain`'s."""
     head = sources.read_json(origin.folder / sources.OWN, where).get("encoder") or {}
-    if head.get("name") != Transformer.name:
-        raise ModelError(f"{where}: expected a model of Mapsto's transformer, got encoder {head.get('name')!r}; start "
-                         "from the source that it was made from")  # fmt: skip
+    if head.get("name") not in OWN:
+        raise ModelError(f"{where}: expected a model of one of Mapsto's encoders of words ({', '.join(OWN)}), got encoder "
+                         f"{head.get('name')!r}; start from the source that it was made from")  # fmt: skip
     state = {name.removeprefix("encoder."): value for shard in sources.weights(origin.folder, where)
              for name, value in load_file(shard).items() if name.startswith("encoder.")}  # fmt: skip
     try:
-        encoder = Transformer(**head["spec"])
+        encoder: Encoder = ENCODERS.load(head["name"])(**head["spec"])
         encoder.load_state_dict(state)
     except (TypeError, RuntimeError, KeyError) as fault:
         why = str(fault).splitlines()[0]
@@ -121,8 +122,8 @@ def _own(origin: Origin, where: str) -> Pretrained:
     return Pretrained(
         encoder=encoder.eval(), origin=origin, config={"model_type": "mapsto"}, limit=spec["limit"], usual=spec["limit"],
         tokenizer=_tokenizer(origin, spec["vocabulary"]), pooling=spec["pooling"], normalize=False,
-        types=spec["types"] > 1, loaded=names, unused={}, share=1.0, sha256=fingerprint(encoder.state_dict()),
-        route=Route("transformer", "pretrained by Mapsto itself", None),
+        types=spec.get("types", 0) > 1, loaded=names, unused={}, share=1.0, sha256=fingerprint(encoder.state_dict()),
+        route=Route(encoder.name, "pretrained by Mapsto itself", None),
     )  # fmt: skip
 
 

@@ -24,7 +24,9 @@ from torch import Tensor, nn
 
 from mapsto.core.contracts import Encoder
 
-STACKED = ((r"\bqkv\.weight$", 3), (r"\bin_proj_weight$", 3))  # pattern of a name ↦ how many matrices it holds
+STACKED = ((r"\bqkv\.weight$", 3), (r"\bin_proj_weight$", 3),
+           (r"\bweight_[ih]h_l\d+(_reverse)?$", 4))  # fmt: skip
+"""Patterns of names ↦ how many matrices they hold: queries, keys and values; the gates of an LSTM."""
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _STEPS = 5
 

@@ -48,6 +48,7 @@ class TransferConfig:
 
 
 OBJECTIVES = ("masked", "causal")
+NETS = ("transformer", "recurrent", "convnet")
 SIZES = ("tiny", "small", "base")
 
 
@@ -61,6 +62,7 @@ class PretrainConfig:
     objective: str = option("masked", choices=OBJECTIVES, help="what is learnt from the text")
     out: str | None = option(None, help="the folder to write the model and the run to; it also makes the run resumable")
     size: str = option("tiny", choices=SIZES, help="one dial for width, depth, context, batch, rate and horizon")
+    encoder: str = option("transformer", choices=NETS, help="what reads the text")
     recipe: str = option(
         "modern", choices=("modern", "classic"), help="classic: the architecture and update of BERT or GPT-2"
     )

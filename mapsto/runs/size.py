@@ -1,6 +1,7 @@
 """One dial: from tiny, small or base follow shape, context, rates, batch and horizon of a pretraining, each with its reason.
 
-    blocks    12 · D² parameters each with an inner width of 4 · D
+    blocks    12 · D² parameters each with an inner width of 4 · D; a recurrent net has half as many, LSTMs of 2 · D cells
+              (1.25 · D in each direction), a convolutional one twice as many, so that sizes agree to a tenth
     rate      AdamW ∝ 1 / D (Yang et al. 2022); Muon ∝ 1 / √D, as its update's spectral norm is 0.2 √D · rate
     horizon   min(20 tokens a parameter (Hoffmann et al. 2022), so many passes over the corpus as still teach)
 
@@ -51,21 +52,21 @@ def derive(request: PretrainConfig, vocabulary: int, corpus: int) -> Size:
     size, objective, recipe = request.size, request.objective, request.recipe
     width, depth, head = SIZES[size]
     rank = list(SIZES).index(size)
-    width, depth = request.width or width, request.depth or depth
+    width = request.width or width
     context = request.context or _CONTEXT[objective][rank]
     batch = request.batch or max(context, _BATCH[objective][rank])
-    _check(width, head, context, batch)
+    _check(request, width, head, context, batch)
     if corpus < batch:
         raise ConfigError(f"size {size!r}: a step reads {batch:,} tokens but the corpus has {corpus:,}; give more text"
                           + ("" if size == "tiny" else " or a smaller size"))  # fmt: skip
-    blocks, table = depth * 12 * width**2, vocabulary * width
+    shape, blocks = _net(request, width, depth, head)
+    table = vocabulary * width
     tied = recipe == "classic" or 5 * table > blocks
     parameters = blocks + (1 if tied else 2) * table
     tokens, why = _horizon(objective, parameters, corpus)
     settings = _settings(objective, recipe, width, max(1, tokens // batch), request.seed)
     settings = replace(settings, rate=request.rate or settings.rate, optimiser=request.optimiser or settings.optimiser)
-    encoder = {"vocabulary": vocabulary, "width": width, "depth": depth, "heads": width // head, "inner": 4 * width,
-               "limit": context, **_shape(objective, recipe)}  # fmt: skip
+    encoder = {"vocabulary": vocabulary, "width": width, "limit": context, **shape}
     head_of: dict[str, Any] = {"vocabulary": vocabulary, "width": width, "tied": tied}
     if objective == "masked":
         head_of["share"] = _SHARE[recipe]
@@ -82,15 +83,15 @@ def derive(request: PretrainConfig, vocabulary: int, corpus: int) -> Size:
 def _reasons(request: PretrainConfig, made: Size, tied: bool, table: int, blocks: int) -> tuple[Reason, ...]:
     """Why each value is what it is."""
     objective, recipe, settings = request.objective, request.recipe, made.settings
-    width, depth = made.encoder["width"], made.encoder["depth"]
     reasons: tuple[Reason, ...] = (
-        ("shape", f"{depth} blocks of width {width}, {made.encoder['heads']} heads, inner {4 * width}",
+        ("shape", _NETS[request.encoder].format(**made.encoder),
          f"size {request.size}; {made.parameters / 1e6:.1f} M parameters, {table / 1e6:.1f} M of them in the table of words"),
-        ("blocks", recipe, _WHY[recipe].format(twin="GPT-2" if objective == "causal" else "BERT")),
+        ("blocks", *_blocks(request)),
         ("output layer", "tied" if tied else "its own",
          "the table of words is more than a fifth of the blocks" if 5 * table > blocks else
          "as the classic models have it" if tied else "the table of words is small beside the blocks"),
-        ("context", f"{made.context} tokens", "attention then takes less time than the linear layers"),
+        ("context", f"{made.context} tokens", "attention then takes less time than the linear layers"
+         if request.encoder == "transformer" else "as a transformer of this size reads"),
         ("batch", f"{made.batch:,} tokens", "small batches learn most per token"
          + ("" if objective == "causal" else "; larger than a causal one, since few tokens are asked for")),
         ("rate", f"{settings.rate:.2g}, {settings.optimiser}", "as asked" if request.rate else _RATES[settings.optimiser]),
@@ -101,7 +102,20 @@ def _reasons(request: PretrainConfig, made: Size, tied: bool, table: int, blocks
     return reasons
 
 
+def _blocks(request: PretrainConfig) -> tuple[str, str]:
+    if request.encoder != "transformer":
+        return request.encoder, _WHY[request.encoder]
+    return request.recipe, _WHY[request.recipe].format(twin="GPT-2" if request.objective == "causal" else "BERT")
+
+
+_NETS = {
+    "transformer": "{depth} blocks of width {width}, {heads} heads, inner {inner}",
+    "recurrent": "{depth} LSTMs of {inner} cells beside rows of width {width}",
+    "convnet": "{depth} gated convolutions of width {width}, {kernel} taps",
+}
 _WHY = {
+    "recurrent": "pre-norm, half as many and wider than a transformer's: time steps cost more than width",
+    "convnet": "pre-norm, dilations that double until they span the context, and again; two to a transformer's block",
     "modern": "pre-norm, rotary positions, normed queries and keys, ReLU², projections that start at 0, no biases",
     "classic": "as {twin}, so that it opens in plain transformers",
 }
@@ -111,16 +125,31 @@ _RATES = {
 }
 
 
+def _net(request: PretrainConfig, width: int, depth: int, head: int) -> tuple[dict[str, Any], int]:
+    """The encoder's arguments beside vocabulary, width and limit, and how many parameters its blocks have."""
+    attention = {"attention": "causal", "pooling": "last"} if request.objective == "causal" else {"attention": "full"}
+    if request.encoder == "recurrent":
+        depth, ways = request.depth or max(1, depth // 2), 1 if request.objective == "causal" else 2
+        inner = 2 * width if ways == 1 else 2 * (5 * width // 4)
+        each = 4 * inner * (width + inner // ways) + inner * width
+        return {"depth": depth, "inner": inner, **attention}, depth * each
+    if request.encoder == "convnet":
+        depth = request.depth or 2 * depth
+        return {"depth": depth, "kernel": 3, **attention}, depth * 6 * width**2
+    depth = request.depth or depth
+    shape = {"depth": depth, "heads": width // head, "inner": 4 * width, **attention}
+    return {**shape, **_shape(request.objective, request.recipe)}, depth * 12 * width**2
+
+
 def _shape(objective: str, recipe: str) -> dict[str, Any]:
-    """The options of the blocks."""
-    attention = {"attention": "causal", "pooling": "last"} if objective == "causal" else {"attention": "full"}
+    """The options of a transformer's blocks."""
     if recipe == "modern":
-        return {**attention, "norm": "pre", "positions": "rotary", "activation": "relu2", "final_norm": True,
+        return {"norm": "pre", "positions": "rotary", "activation": "relu2", "final_norm": True,
                 "epsilon": 1e-5, "bias": False, "qk_norm": True, "zero": True}  # fmt: skip
     if objective == "causal":
-        return {**attention, "norm": "pre", "activation": "gelu-tanh", "entry_norm": False, "final_norm": True,
+        return {"norm": "pre", "activation": "gelu-tanh", "entry_norm": False, "final_norm": True,
                 "epsilon": 1e-5}  # fmt: skip
-    return {**attention, "types": 2}
+    return {"types": 2}
 
 
 def _settings(objective: str, recipe: str, width: int, steps: int, seed: int) -> Settings:
@@ -142,9 +171,13 @@ def _horizon(objective: str, parameters: int, corpus: int) -> tuple[int, str]:
     )
 
 
-def _check(width: int, head: int, context: int, batch: int) -> None:
-    faults = []
-    if width % head:
+def _check(request: PretrainConfig, width: int, head: int, context: int, batch: int) -> None:
+    faults, transformer = [], request.encoder == "transformer"
+    if request.recipe == "classic" and not transformer:
+        faults.append(
+            f"recipe 'classic' is that of BERT and GPT-2, which encoder {request.encoder!r} is not; leave it out"
+        )
+    if transformer and width % head:
         faults.append(f"width must be a multiple of {head}, the width of a head, got {width}")
     if batch < context:
         faults.append(f"batch {batch:,} is less than one window of context {context:,}; raise one or lower the other")

@@ -21,7 +21,7 @@ from mapsto.data import corpus, store
 from mapsto.data.corpus import Cleaning, Report
 from mapsto.data.packed import Packed
 from mapsto.data.store import Store
-from mapsto.encoders.transformer import Transformer
+from mapsto.encoders import ENCODERS
 from mapsto.objectives.causal import Causal
 from mapsto.objectives.masked import Masked
 from mapsto.runs import size
@@ -84,7 +84,8 @@ class Text:
     def made(self) -> tuple[Encoder, Objective, dict[str, Any]]:
         """The encoder and the objective before the first step, and the objective's arguments."""
         random.seed_torch(self.request.seed, "start")
-        encoder, spec = Transformer(**self.size.encoder), dict(self.size.objective)
+        encoder = ENCODERS.load(self.request.encoder)(**self.size.encoder)
+        spec = dict(self.size.objective)
         if self.request.objective == "causal":
             return encoder, Causal(**spec), spec
         special = sorted(i for token, i in self.ids.items() if token in {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"})

@@ -15,6 +15,8 @@ from mapsto.core.contracts import Batch, Encoder, Staged, positions_of, rows_of,
 from mapsto.encoders import ENCODERS
 
 SIZES: dict[str, Any] = {"vocabulary": 50, "width": 24, "depth": 2, "heads": 3, "inner": 40, "limit": 64, "types": 2}
+RECURRENT: dict[str, Any] = {"vocabulary": 50, "width": 24, "depth": 2, "inner": 20, "limit": 64}
+CONVNET: dict[str, Any] = {"vocabulary": 50, "width": 24, "depth": 2, "kernel": 5, "limit": 64}
 MADE: dict[str, dict[str, dict[str, Any]]] = {
     "transformer": {
         "bert-like": SIZES,
@@ -24,6 +26,14 @@ MADE: dict[str, dict[str, dict[str, Any]]] = {
         "dropout": {**SIZES, "dropout": 0.3},
         "modern": {**SIZES, "types": 0, "norm": "pre", "attention": "causal", "pooling": "last", "final_norm": True,
                    "positions": "rotary", "activation": "relu2", "qk_norm": True, "rms": True, "bias": False},
+    },
+    "recurrent": {
+        "both-ways": RECURRENT,
+        "forward": {**RECURRENT, "attention": "causal", "pooling": "last"},
+    },
+    "convnet": {
+        "sees-both-sides": CONVNET,
+        "sees-before": {**CONVNET, "attention": "causal", "pooling": "last", "dropout": 0.1},
     },
     "hub": {
         "bert": {"config": {"model_type": "bert", **USUAL}},

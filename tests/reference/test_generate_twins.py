@@ -6,8 +6,9 @@ import pytest
 import torch
 from toys import one_thread  # noqa: F401
 
+from mapsto.core.contracts import Incremental
 from mapsto.core.random import seed_torch
-from mapsto.encoders import architectures
+from mapsto.encoders import ENCODERS, architectures
 from mapsto.encoders.transformer import Transformer
 from mapsto.objectives.causal import Causal
 from mapsto.tasks.generate import Decoding, Reader, generate
@@ -18,6 +19,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "modern": {"norm": "pre", "final_norm": True, "positions": "rotary", "activation": "relu2", "qk_norm": True,
                "rms": True, "bias": False},
     "post": {"positions": "sinusoidal"},
+    "recurrent": {},
+    "convnet": {"kernel": 4, "depth": 4},
 }  # fmt: skip
 PROMPTS = [[5, 6, 7], [9], [4, 8, 15, 16, 23, 42, 11, 12], [5, 6]]
 
@@ -26,17 +29,19 @@ def text(ids: Any) -> str:
     return "".join(chr(64 + i) for i in ids)
 
 
-def made(shape: str) -> tuple[Transformer, Causal]:
+def made(shape: str) -> tuple[Incremental, Causal]:
     seed_torch(3, shape)
-    encoder = Transformer(vocabulary=V, width=24, depth=2, heads=3, inner=40, limit=LIMIT, attention="causal",
-                          pooling="last", **SHAPES[shape])  # fmt: skip
+    net = shape if shape in ENCODERS else "transformer"
+    usual = {"convnet": {}, "recurrent": {"inner": 40}}.get(net, {"heads": 3, "inner": 40})
+    encoder: Incremental = ENCODERS.load(net)(**{"vocabulary": V, "width": 24, "depth": 2, "limit": LIMIT,
+                                                 "attention": "causal", "pooling": "last", **usual, **SHAPES[shape]})  # fmt: skip
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.mul_(8)  # so that scores differ clearly
     return encoder.eval(), Causal(V, 24)
 
 
-def reader(encoder: Transformer, objective: Causal, cached: bool = True) -> Reader:
+def reader(encoder: Incremental, objective: Causal, cached: bool = True) -> Reader:
     return Reader(encoder, lambda rows: objective.scores(encoder, rows), cached)
 
 

@@ -74,6 +74,25 @@ def test_a_causal_model_writes(corpus: str, tmp_path: Path) -> None:
         mapsto.fill(model, ["a [MASK]"])
 
 
+@pytest.mark.parametrize("net", ["recurrent", "convnet"])
+def test_other_nets_fill_write_and_transfer(net: str, corpus: str, tmp_path: Path) -> None:
+    enc, gpt = str(tmp_path / "enc"), str(tmp_path / "gpt")
+    mapsto.pretrain(corpus, out=enc, **options("masked", encoder=net))
+    assert mapsto.verify(enc).ok
+    ((words,),) = mapsto.fill(enc, ["the [MASK] number sees the dog ."], top=3)
+    assert len(words) == 3
+    made = mapsto.pretrain(corpus, out=gpt, **options("causal", encoder=net, tokenizer="characters"))
+    texts = mapsto.generate(made, ["the cat", "a"], length=40, seed=3)  # beyond the context of 32
+    assert texts == mapsto.generate(gpt, ["the cat", "a"], length=40, seed=3)
+    data = {
+        "text": [f"the {n} {v} it" for n in NOUNS for v in VERBS] * 2,
+        "label": [n for n in NOUNS for _ in VERBS] * 2,
+    }
+    after = mapsto.transfer(data, target="label", source=enc, strategy="partial", epochs=1)
+    assert after.facts.receipt is not None
+    assert after.facts.receipt.share == 1.0
+
+
 def test_a_stopped_run_goes_on_to_the_same_bytes(corpus: str, tmp_path: Path) -> None:
     def request(name: str) -> PretrainConfig:
         values = {"data": (corpus,), "out": str(tmp_path / name), **options("masked")}

@@ -7,15 +7,19 @@ import pytest
 import torch
 
 from mapsto.core.errors import ConfigError
-from mapsto.encoders.transformer import Transformer
+from mapsto.encoders import ENCODERS
+from mapsto.encoders.pretrained import OWN
 from mapsto.objectives import OBJECTIVES
 from mapsto.runs import size as dial
+from mapsto.runs.config import NETS, PretrainConfig
 from mapsto.runs.config import OBJECTIVES as OBJECTIVE_NAMES
-from mapsto.runs.config import PretrainConfig
 
 RECIPES = ("modern", "classic")
 
-ALL = list(itertools.product(dial.SIZES, OBJECTIVE_NAMES, RECIPES))
+ALL = [
+    *((*each, "transformer") for each in itertools.product(dial.SIZES, OBJECTIVE_NAMES, RECIPES)),
+    *itertools.product(dial.SIZES, OBJECTIVE_NAMES, ["modern"], ["recurrent", "convnet"]),
+]
 
 
 def derive(size: str, objective: str, vocabulary: int, corpus: int, recipe: str = "modern", **more: Any) -> dial.Size:
@@ -24,21 +28,28 @@ def derive(size: str, objective: str, vocabulary: int, corpus: int, recipe: str 
     )
 
 
-@pytest.mark.parametrize(("size", "objective", "recipe"), ALL)
-def test_what_it_says_can_be_built(size: str, objective: str, recipe: str) -> None:
-    made = derive(size, objective, 8000, 50_000_000, recipe)
+@pytest.mark.parametrize(("size", "objective", "recipe", "net"), ALL)
+def test_what_it_says_can_be_built(size: str, objective: str, recipe: str, net: str) -> None:
+    made = derive(size, objective, 8000, 50_000_000, recipe, encoder=net)
     with torch.device("meta"):
-        encoder = Transformer(**made.encoder)
+        encoder = ENCODERS.load(net)(**made.encoder)
     more = {"mask": 4} if objective == "masked" else {}
     head = OBJECTIVES.load(objective)(**made.objective, **more)
     count = sum(p.numel() for p in [*encoder.parameters(), *head.parameters()])
     assert made.parameters == pytest.approx(count, rel=0.1)
+    assert made.parameters == pytest.approx(derive(size, objective, 8000, 50_000_000, recipe).parameters, rel=0.1)
     assert head.demands in encoder.attends
     assert isinstance(made.settings.steps, int)
     assert made.settings.steps * made.batch == pytest.approx(made.tokens, rel=0.05)
     assert made.batch % made.context == 0
     assert {name for name, *_ in made.reasons} >= {"shape", "context", "batch", "rate", "horizon"}
     assert all(value and why for _, value, why in made.reasons)
+
+
+def test_every_encoder_that_learns_is_a_source() -> None:
+    assert NETS == OWN
+    with pytest.raises(ConfigError, match="which encoder 'convnet' is not; leave it out"):
+        derive("tiny", "causal", 65, 10**6, "classic", encoder="convnet")
 
 
 def test_a_small_corpus_shortens_the_run_and_a_larger_net_learns_slower() -> None:
