@@ -22,19 +22,9 @@ _BLOCK = 1 << 21  # bytes that are hashed at once
 _NEIGHBOURS = 3  # rows of a bucket that each row is compared with
 
 Shingles = tuple[NDArray[np.uint32], NDArray[np.int64]]
-
-
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A 64-bit finaliser (splitmix64): every bit of the input reaches every bit of the output."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
 _IN_WORD = np.array([chr(b).isalnum() if b < 128 else True for b in range(256)])
-_PLACE = _mix(np.arange(64, dtype=np.uint64)) | np.uint64(1)
-_BYTE = _mix(np.arange(100, 356, dtype=np.uint64))
+_PLACE = random.mix(np.arange(64, dtype=np.uint64)) | np.uint64(1)
+_BYTE = random.mix(np.arange(100, 356, dtype=np.uint64))
 
 
 def shingles(texts: Sequence[str]) -> Shingles:
@@ -64,7 +54,7 @@ def _block(texts: list[bytes]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     marked[keep] = words
     keep[:] = True
     keep[ends[counts > 0] - 1] = False  # the last word begins no pair
-    mixed = _mix(_mix(marked) + np.roll(marked, -1))[keep]
+    mixed = random.mix(random.mix(marked) + np.roll(marked, -1))[keep]
     return (mixed >> np.uint64(32)).astype(np.uint32), np.maximum(counts, 1)
 
 
@@ -141,5 +131,5 @@ def jaccard(shingled: Shingles, i: int, j: int) -> float:
 def _mix_rows(values: NDArray[np.uint32]) -> NDArray[np.uint64]:
     keys = np.zeros(len(values), np.uint64)
     for column in values.T:
-        keys = _mix(keys ^ column.astype(np.uint64))
+        keys = random.mix(keys ^ column.astype(np.uint64))
     return keys
