@@ -53,7 +53,7 @@ class Loader:
         window, number = divmod(place, _WINDOW)
         encoded, sizes, batches = self._encoded(epoch, window)
         rows = batches[number]
-        edges = _cuts(sizes[rows].tolist(), self.positions)
+        edges = cuts(sizes[rows].tolist(), self.positions)
         return [select(encoded, rows[a:b]) for a, b in itertools.pairwise(edges)]
 
     def _encoded(self, epoch: int, window: int) -> tuple[Batch, torch.Tensor, list[torch.Tensor]]:
@@ -70,7 +70,7 @@ class Loader:
         return self._window[1:]
 
 
-def _cuts(sizes: list[int], most: int) -> list[int]:
+def cuts(sizes: list[int], most: int) -> list[int]:
     """Edges of the longest runs whose sizes add up to at most `most`; a run has at least one."""
     edges, held = [0], 0
     for i, size in enumerate(sizes):

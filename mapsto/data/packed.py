@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mapsto.core import random
 from mapsto.core.contracts import Batch
 from mapsto.core.errors import ConfigError, DataError
+from mapsto.data.loader import cuts
 from mapsto.data.store import Store
 
 Ids = NDArray[np.int64]
@@ -85,11 +86,11 @@ class Packed:
         windows = slice(int(edges[number]), int(edges[number + 1]))
         lengths = highs[windows] - lows[windows] + extra
         ids = self._ids(owners[windows], lows[windows], highs[windows], lengths)
-        cuts = _cuts(lengths.tolist(), self.micro)
+        parts = cuts(lengths.tolist(), self.micro)
         places = np.concatenate(([0], lengths.cumsum()))
         return [
             {"ids": torch.from_numpy(ids[places[a] : places[b]]), "lengths": torch.from_numpy(lengths[a:b])}
-            for a, b in pairwise(cuts)
+            for a, b in pairwise(parts)
         ]
 
     def _long(self, documents: Ids) -> Ids:
@@ -156,17 +157,6 @@ def _turned(turn: Ids, edges: Ids, *arrays: Ids) -> tuple[Ids, Ids, Ids, Ids]:
     chosen = np.repeat(edges[turn] - (ends - sizes), sizes) + np.arange(int(ends[-1]))
     first, second, third = (values[chosen] for values in arrays)
     return first, second, third, np.concatenate(([0], ends))
-
-
-def _cuts(sizes: list[int], most: int) -> list[int]:
-    """Edges of the longest runs whose sizes add up to at most `most`; a run has at least one."""
-    edges, held = [0], 0
-    for i, size in enumerate(sizes):
-        if held and held + size > most:
-            edges.append(i)
-            held = 0
-        held += size
-    return [*edges, len(sizes)]
 
 
 def _check(room: int, context: int, budget: int) -> None:
