@@ -25,7 +25,7 @@ def card(mapping: Mapping, facts: Facts, library: str = "mapsto", notes: Sequenc
     """
     title = str((facts.config or {}).get("out") or "").rstrip("/").rpartition("/")[2]
     parts = [_front(mapping, facts, library), f"# {title or f'A {mapping.encoder.name} model'}\n"]
-    parts += [_about(mapping, facts, notes), _use(mapping, library)]
+    parts += [_about(mapping, facts, notes), _use(mapping, facts, library)]
     parts += [_section("Scores", facts.metrics), _section("Data", facts.data)]
     if facts.receipt is not None:
         lines = [line.replace("\t", ": ", 1) for line in facts.receipt.lines()]
@@ -63,7 +63,7 @@ def _front(mapping: Mapping, facts: Facts, library: str) -> str:
         "license": source.get("license"), "language": source.get("language"),
         "base_model": base if re.fullmatch(r"[\w.-]+/[\w.-]+", base) else None,
         "library_name": library,
-        "pipeline_tag": "feature-extraction" if mapping.task is None else "text-classification",
+        "pipeline_tag": _kind(mapping, facts),
         "tags": ["mapsto", *([facts.strategy] if facts.strategy else [])], "metrics": metrics,
     }  # fmt: skip
     kept = {name: value for name, value in values.items() if value}
@@ -96,11 +96,24 @@ def _told(name: str, spec: Named[str, Any]) -> str:
     return f"{name} ({spec['kind']})" if "kind" in spec else name
 
 
-def _use(mapping: Mapping, library: str) -> str:
+def _kind(mapping: Mapping, facts: Facts) -> str:
+    """What the hub calls what it does."""
+    if mapping.task is not None:
+        return "text-classification"
+    return "feature-extraction" if "pretext/objective.json" not in facts.extras else (
+        "text-generation" if "causal" in mapping.encoder.attends else "fill-mask")  # fmt: skip
+
+
+def _use(mapping: Mapping, facts: Facts, library: str) -> str:
     """Code that runs."""
     if library == "transformers":
-        lines = ["from transformers import pipeline\n", 'classify = pipeline("text-classification", "path/to/this/folder")',
-                 'classify("a text", truncation=True)']  # fmt: skip
+        kind = _kind(mapping, facts)
+        text = {"fill-mask": '"a [MASK] film"', "text-generation": '"a text"'}.get(kind, '"a text", truncation=True')
+        lines = [
+            "from transformers import pipeline\n",
+            f'run = pipeline("{kind}", "path/to/this/folder")',
+            f"run({text})",
+        ]
     else:
         lines = ["import mapsto\n", 'model = mapsto.load("path/to/this/folder")',
                  f'model.{"embed" if mapping.task is None else "predict"}(["a text"])']  # fmt: skip

@@ -1,7 +1,8 @@
 """A model for other software: a folder that plain `transformers` opens, with the same logits.
 
 The encoder goes into the stock architecture that holds it (see `stock`), pooling and head into one more layer of it
-(see `lower`). Before the folder appears it is opened with `transformers`, and its logits are compared with ours.
+(see `lower`); a pretrained model goes there with its own head for words (see `hub`). Before the folder appears it is
+opened with `transformers`, and its logits are compared with ours.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from mapsto.bundle import golden
+from mapsto.bundle import golden, hub, pretext
 from mapsto.bundle.card import card
-from mapsto.bundle.format import CARD, WEIGHTS, Facts, to_json
+from mapsto.bundle.format import CARD, CONFIG, WEIGHTS, Facts, from_json
 from mapsto.bundle.load import load
-from mapsto.bundle.lower import Head
+from mapsto.bundle.lower import Head, State
 from mapsto.bundle.stock import classifier
 from mapsto.codecs.text import TextCodec
 from mapsto.core import files
@@ -31,7 +32,6 @@ from mapsto.tasks.regress import Regress
 FORMATS = ("hf",)
 TOLERANCE = 1e-5  # of the largest logit
 PROBES = ("a", "Two words.", "A probe of a dozen words or so, with a comma, a (bracket) and 3 digits: 4 5 6.")
-_PADS = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>", "</s>")
 
 
 @final
@@ -58,7 +58,8 @@ class Exported:
 
 def export(model: Mapping | Path | str, to: str, out: Path | str, facts: Facts | None = None,
            replace: bool = False) -> Exported:  # fmt: skip
-    """Write `model` (a mapping or a bundle's folder) as the folder `out` that `AutoModelForSequenceClassification` opens.
+    """Write `model` (a mapping or a bundle's folder) as the folder `out` that `AutoModelForSequenceClassification`,
+    `AutoModelForMaskedLM` or `AutoModelForCausalLM` opens.
 
     The logits are this model's scores; those of a regression come in the target's own unit.
 
@@ -73,17 +74,29 @@ def export(model: Mapping | Path | str, to: str, out: Path | str, facts: Facts |
         loaded = load(model)
         model, facts = loaded.mapping, facts or loaded.facts
     facts = facts or Facts()
-    head, labels = _task(model.task)
-    config, state = classifier(model.encoder, head)
     codec = model.codec
     if not isinstance(codec, TextCodec):
         raise ModelError(f"export: expected a model of texts, this one reads {codec.name!r}")
-    notes = _notes(codec, model.task)
+    state, beside, notes = _parts(model, codec, facts)
     with files.folder(out, replace) as aside:
-        _write(aside, codec, {**config, **labels, "dtype": "float32"}, state)
+        _write(aside, codec, state, beside)
         (aside / CARD).write_text(card(model, facts, "transformers", notes), "utf-8")
-        difference, count = _proved(aside, model, codec, facts.examples)
-    return Exported(str(out), config["architectures"][0], difference, count, notes)
+        difference, count = _proved(aside, model, codec, facts)
+    return Exported(str(out), json.loads(beside[CONFIG])["architectures"][0], difference, count, notes)
+
+
+def _parts(model: Mapping, codec: TextCodec, facts: Facts) -> tuple[State, dict[str, bytes], tuple[str, ...]]:
+    """Tensors, the files of configuration, and what must be said about this form of the model."""
+    notes: tuple[str, ...] = ("This folder opens in plain transformers.",)
+    if model.task is None and pretext.SPEC in facts.extras:
+        state, beside = hub.outward(model, facts.extras)
+    else:
+        head, labels = _task(model.task)
+        config, state = classifier(model.encoder, head)
+        beside, notes = hub.beside(codec, {**config, **labels}), _notes(codec, model.task)
+    if json.loads(beside[CONFIG]).get("pad_token_id") is None:
+        raise ModelError("export: the tokenizer has no special token to pad with; transformers needs one for batches")
+    return state, beside, notes
 
 
 def _task(task: Task | None) -> tuple[Head, dict[str, Any]]:
@@ -115,44 +128,24 @@ def _notes(codec: TextCodec, task: Task | None) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _write(aside: Path, codec: TextCodec, config: dict[str, Any], state: dict[str, Tensor]) -> None:
+def _write(aside: Path, codec: TextCodec, state: State, beside: dict[str, bytes]) -> None:
     """Config, weights and tokenizer."""
     from safetensors.torch import save_file
 
-    tokenizer = codec.files()["tokenizer.json"]
-    pad, ident = _pad(tokenizer)
-    inputs = ["input_ids", *(["token_type_ids"] if codec.types else []), "attention_mask"]
     save_file({name: value.contiguous() for name, value in state.items()}, aside / WEIGHTS, {"format": "pt"})
-    (aside / "config.json").write_bytes(to_json({**config, "pad_token_id": ident}))
-    (aside / "tokenizer.json").write_bytes(tokenizer)
-    (aside / "tokenizer_config.json").write_bytes(to_json({
-        "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": codec.max_length,
-        "pad_token": pad, "model_input_names": inputs, "clean_up_tokenization_spaces": False,
-    }))  # fmt: skip
+    for name, content in {**codec.files(), **beside}.items():
+        (aside / name).write_bytes(content)
 
 
-def _pad(tokenizer: bytes) -> tuple[str, int]:
-    """The token to pad with, and its id: the one that is made for it, else a text's end, which GPT-2 is padded with."""
-    state = json.loads(tokenizer)
-    ids = {token["content"]: token["id"] for token in state.get("added_tokens") or () if token.get("special")}
-    asked = (state.get("padding") or {}).get("pad_token")
-    for name in (asked, *_PADS, *ids):
-        if name in ids:
-            return name, ids[name]
-    raise ModelError("export: the tokenizer has no special token to pad with; transformers needs one for batches")
-
-
-def _proved(folder: Path, model: Mapping, codec: TextCodec, examples: Sequence[Any]) -> tuple[float, int]:
+def _proved(folder: Path, model: Mapping, codec: TextCodec, facts: Facts) -> tuple[float, int]:
     """(difference of the logits, how many examples): those that fit one window, and probes, in one padded batch.
 
     Raises:
         ModelError: the logits differ by more than `TOLERANCE` of the largest.
     """
-    tried = [*examples, *([(text, text[::-1]) for text in PROBES] if codec.pair else PROBES)]
+    tried = [*facts.examples, *([(text, text[::-1]) for text in PROBES] if codec.pair else PROBES)]
     fitting = [e for e, size in zip(tried, codec.lengths(tried), strict=True) if 0 < size <= codec.max_length]
-    ours = golden.outputs(model, fitting)
-    if isinstance(model.task, Regress):
-        ours = model.task.values(ours)[:, None].float()
+    ours = _logits(model, facts, fitting)
     difference = golden.relative(ours, _stock_logits(folder, fitting))
     if not difference <= TOLERANCE:
         raise ModelError(f"export: transformers gives logits that differ by {difference:.1e} of the largest, more than "
@@ -161,20 +154,33 @@ def _proved(folder: Path, model: Mapping, codec: TextCodec, examples: Sequence[A
 
 
 @torch.inference_mode()
+def _logits(model: Mapping, facts: Facts, examples: Sequence[Any]) -> Tensor:
+    """(B, K) ours; of a model of words (N, V), one row a position."""
+    if model.task is None:
+        objective: Any = pretext.objective_of(facts.extras, "this model")
+        logits: Tensor = objective.scores(model.encoder, model.encoder(model.codec.encode(examples)).rows)
+        return logits
+    ours = golden.outputs(model, examples)
+    return model.task.values(ours)[:, None].float() if isinstance(model.task, Regress) else ours
+
+
+@torch.inference_mode()
 def _stock_logits(folder: Path, examples: Sequence[Any]) -> Tensor:
-    """(B, K) what plain `transformers` computes from the folder: the one place outside the encoders that asks it."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    """What plain `transformers` computes from the folder: the one place outside the encoders that asks it."""
+    import transformers
     from transformers.utils import logging
 
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        stock = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        architecture = from_json(folder / CONFIG)["architectures"][0]
+        stock = getattr(transformers, architecture).from_pretrained(folder, local_files_only=True).eval()
     finally:
         if bars:
             logging.enable_progress_bar()
     first = [e[0] if isinstance(e, tuple) else e for e in examples]
     second = [e[1] for e in examples] if isinstance(examples[0], tuple) else None
-    logits: Tensor = stock(**tokenizer(first, second, padding=True, truncation=True, return_tensors="pt")).logits
-    return logits.float()
+    batch = tokenizer(first, second, padding=True, truncation=True, return_tensors="pt")
+    logits: Tensor = stock(**batch).logits.float()
+    return logits[batch["attention_mask"].bool()] if logits.dim() == 3 else logits

@@ -2,6 +2,7 @@
 
     mapsto.json        format and package versions; codec, encoder and task (menu name + spec); strategy; source; ties
     model.safetensors  encoder.* and task.* tensors, each stored once
+    config.json  tokenizer_config.json     of a pretrained model that transformers opens: then the weights have its names
     tokenizer.json     what the codec needs beside its spec
     metrics.json  data.json  receipt.json  environment.json  config.yaml     the facts of the run
     golden.json        a few inputs and the float32 outputs that this mapping gave for them
@@ -29,8 +30,9 @@ from mapsto.core.errors import MapstoError, ModelError, listing
 
 VERSION = 1
 HEAD, WEIGHTS, GOLDEN, MANIFEST, CARD = "mapsto.json", "model.safetensors", "golden.json", "manifest.json", "README.md"
-OURS = frozenset({HEAD, WEIGHTS, GOLDEN, MANIFEST, CARD, "metrics.json", "data.json", "receipt.json",
-                  "environment.json", "config.yaml"})  # fmt: skip
+CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"  # of transformers
+OURS = frozenset({HEAD, WEIGHTS, GOLDEN, MANIFEST, CARD, CONFIG, TOKENIZER_CONFIG, "metrics.json", "data.json",
+                  "receipt.json", "environment.json", "config.yaml"})  # fmt: skip
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 

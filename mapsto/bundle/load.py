@@ -14,7 +14,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from mapsto.bundle import golden
+from mapsto.bundle import golden, hub, pretext
 from mapsto.bundle.format import GOLDEN, HEAD, OURS, WEIGHTS, Facts, explained, faults_of, from_json, members
 from mapsto.bundle.receipt import Receipt
 from mapsto.codecs import CODECS
@@ -54,11 +54,12 @@ def read(folder: Path) -> Loaded:
     head = from_json(folder / HEAD)
     tensors = _tensors(folder, head)
     with explained(folder):
+        tensors, words = hub.inward(folder, tensors)
         encoder = _module(ENCODERS, head["encoder"], _under("encoder.", tensors))
         task = None if head["task"] is None else _module(TASKS, head["task"], _under("task.", tensors))
         contents = {name: (folder / name).read_bytes() for name in head["codec"]["files"]}
         codec = CODECS.load(head["codec"]["name"]).load(head["codec"]["spec"], contents)
-        return Loaded(Mapping(codec, encoder, task), _facts(folder, head))
+        return Loaded(Mapping(codec, encoder, task), _facts(folder, head, words))
 
 
 def _tensors(folder: Path, head: dict[str, Any]) -> dict[str, Tensor]:
@@ -121,16 +122,18 @@ def _make(menu: Menu, part: dict[str, Any]) -> nn.Module:
     return made
 
 
-def _facts(folder: Path, head: dict[str, Any]) -> Facts:
+def _facts(folder: Path, head: dict[str, Any], words: bytes | None) -> Facts:
+    """`words`: the content of the file of a head that lies among the weights."""
     kept = {name: from_json(folder / f"{name}.json") for name in ("metrics", "data", "environment")}
     receipt = json.loads((folder / "receipt.json").read_bytes())
     request = folder / "config.yaml"
     known = OURS | set(head["codec"]["files"])
+    extras = {name: path.read_bytes() for name, path in members(folder).items() if name not in known}
     return Facts(
         strategy=head["strategy"], source=head["source"],
         receipt=None if receipt is None else Receipt.load(receipt),
         config=config.read(request) if request.exists() else None,
         examples=golden.inputs(from_json(folder / GOLDEN)),
-        extras={name: path.read_bytes() for name, path in members(folder).items() if name not in known},
+        extras=extras if words is None else {**extras, pretext.WEIGHTS: words},
         **kept,
     )  # fmt: skip

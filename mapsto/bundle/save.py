@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from mapsto.bundle import card, golden
+from mapsto.bundle import card, golden, hub, pretext
 from mapsto.bundle.format import CARD, GOLDEN, HEAD, MANIFEST, OURS, VERSION, WEIGHTS, Facts, manifest, to_json
 from mapsto.core import config, files, machine
 from mapsto.core.contracts import Mapping
-from mapsto.core.errors import OutputError
+from mapsto.core.errors import ModelError, OutputError
 
 PACKAGES = ("mapsto", "torch", "tokenizers", "transformers")
 
@@ -27,9 +29,13 @@ def save(mapping: Mapping, folder: Path | str, facts: Facts | None = None, repla
 
     facts = facts or Facts()
     tensors, ties = stored(mapping)
+    outside: dict[str, bytes] = {}
+    with contextlib.suppress(ModelError):  # no architecture of transformers holds it: our names then
+        tensors, outside = hub.outward(mapping, facts.extras)
+        facts = replaced(facts, extras={n: c for n, c in facts.extras.items() if n != pretext.WEIGHTS})
     with files.folder(folder, replace) as aside:
-        save_file(tensors, aside / WEIGHTS)
-        for name, content in _parts(mapping, facts, ties).items():
+        save_file(tensors, aside / WEIGHTS, {"format": "pt"} if outside else None)
+        for name, content in {**_parts(mapping, facts, ties), **outside}.items():
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
             (aside / name).write_bytes(content)
         if facts.config is not None:

@@ -1,14 +1,17 @@
 """Mapsto's transformer as a stock architecture of `transformers`: config.json and tensors of BERT and of GPT-2.
 
 A post-norm, full-attention encoder is a BERT: RoBERTa is one whose position table starts with rows that are never
-used, and DistilBERT one without token types. A pre-norm, causal one is a GPT-2.
+used, and DistilBERT one without token types. A pre-norm, causal one is a GPT-2. `classifier` writes all of the former
+as a BERT; `language` keeps each family's own names, so that what it writes can be read back bit for bit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mapsto.bundle import lower
 from mapsto.bundle.lower import Head, State
@@ -53,34 +56,97 @@ def classifier(encoder: Encoder, head: Head) -> tuple[dict[str, Any], State]:
     return (_gpt2 if causal else _bert)(spec, state, head)
 
 
+def language(encoder: Encoder, objective: str, given: Mapping[str, Any], head: State) -> tuple[dict[str, Any], State]:
+    """(config, state) of the stock language model that is `encoder` under an objective with its arguments and tensors.
+
+    Raises:
+        ModelError: no stock architecture holds them; says what stands in the way.
+    """
+    if not isinstance(encoder, Transformer) or objective not in {"masked", "causal"}:
+        raise ModelError(f"export: BERT-, RoBERTa-, DistilBERT- and GPT-2-like models of words can be written for "
+                         f"transformers, and this one ({encoder.name!r} with {objective!r}) is none of them; the bundle "
+                         "itself stays loadable with Mapsto")  # fmt: skip
+    spec = encoder.spec()
+    kind = (
+        "gpt2" if objective == "causal" else "roberta" if spec["offset"] else "bert" if spec["types"] else "distilbert"
+    )
+    make, architecture = _LANGUAGE[kind]
+    config = {**make(spec), "architectures": [architecture], "tie_word_embeddings": given["tied"]}
+    plan, why = architectures.plan(config)
+    assert plan is not None, why
+    with torch.device("meta"):
+        held = Transformer(**plan.spec).spec()
+    faults = [f"{name}={spec[name]!r} where {held[name]!r} is needed" for name in spec
+              if name not in _FREE and spec[name] != held[name]]  # fmt: skip
+    if objective == "masked" and given["epsilon"] != held["epsilon"]:
+        faults.append(f"a head with epsilon={given['epsilon']!r} where {held['epsilon']!r} is needed")
+    if kind in {"bert", "distilbert"} and spec["activation"] != "gelu":
+        faults.append(f"activation={spec['activation']!r} where the head's, 'gelu', is needed")
+    state = encoder.state_dict()
+    if any(value.dtype != torch.float32 for value in (*state.values(), *head.values())):
+        faults.append("weights that are not float32")
+    if faults:
+        raise ModelError(f"export: {architecture} cannot hold this transformer: {'; '.join(faults)}; `mapsto pretrain "
+                         "--recipe classic` makes one that it holds")  # fmt: skip
+    found = {plan.prefix + name: value for name, value in plan.foreign(state).items()}
+    for name, sources in plan.head.items():
+        if name in head:  # where the output layer is tied, transformers ties its bias itself
+            found |= dict.fromkeys(sources[-1:] if given["tied"] else sources, head[name])
+    return config, {name: value.detach().cpu().clone() for name, value in found.items()}
+
+
+def own(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[State, State]:
+    """(the encoder's tensors, the objective's) from what `language` gave."""
+    plan, why = architectures.plan(config)
+    if plan is None:
+        raise ModelError(f"config.json: {why}")
+    return plan.own({name.removeprefix(plan.prefix): value for name, value in tensors.items()}), plan.words(tensors)
+
+
 def _bert(spec: dict[str, Any], ours: State, head: Head) -> tuple[dict[str, Any], State]:
     """A `BertForSequenceClassification`."""
-    depth = spec["depth"]
-    config = {
-        "architectures": ["BertForSequenceClassification"], "model_type": "bert", "vocab_size": spec["vocabulary"],
-        "hidden_size": spec["width"], "num_hidden_layers": depth, "num_attention_heads": spec["heads"],
-        "intermediate_size": spec["inner"], "hidden_act": _ACTIVATIONS[spec["activation"]],
-        "layer_norm_eps": spec["epsilon"], "max_position_embeddings": spec["limit"],
-        "type_vocab_size": max(1, spec["types"]), "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
-    }  # fmt: skip
+    config = {**_bert_config({**spec, "offset": 0}), "architectures": ["BertForSequenceClassification"]}
     ours = {"embed.types.weight": torch.zeros(1, spec["width"]), **ours}
     ours["embed.positions.weight"] = ours["embed.positions.weight"][spec["offset"] :]
-    state = lower.bert(_named(config, ours), depth, spec["epsilon"], spec["pooling"], head)
-    return {**config, "num_hidden_layers": depth + 1}, state
+    state = lower.bert(_named(config, ours), spec["depth"], spec["epsilon"], spec["pooling"], head)
+    return {**config, "num_hidden_layers": spec["depth"] + 1}, state
 
 
 def _gpt2(spec: dict[str, Any], ours: State, head: Head) -> tuple[dict[str, Any], State]:
     """A `GPT2ForSequenceClassification`."""
-    depth = spec["depth"]
-    config = {
-        "architectures": ["GPT2ForSequenceClassification"], "model_type": "gpt2", "vocab_size": spec["vocabulary"],
-        "n_embd": spec["width"], "n_layer": depth, "n_head": spec["heads"], "n_inner": spec["inner"],
-        "n_positions": spec["limit"], "activation_function": _ACTIVATIONS[spec["activation"]],
+    config = {**_gpt2_config(spec), "architectures": ["GPT2ForSequenceClassification"]}
+    state = lower.gpt2(_named(config, ours), spec["depth"], spec["epsilon"], spec["pooling"], head)
+    return {**config, "n_layer": spec["depth"] + 1}, state
+
+
+def _bert_config(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A BERT's; where the position table has an offset, a RoBERTa's."""
+    return {
+        "model_type": "roberta" if spec["offset"] else "bert", "vocab_size": spec["vocabulary"],
+        "hidden_size": spec["width"], "num_hidden_layers": spec["depth"], "num_attention_heads": spec["heads"],
+        "intermediate_size": spec["inner"], "hidden_act": _ACTIVATIONS.get(spec["activation"], "gelu"),
+        "layer_norm_eps": spec["epsilon"], "max_position_embeddings": spec["limit"] + spec["offset"],
+        "type_vocab_size": max(1, spec["types"]), "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+        **({"pad_token_id": spec["offset"] - 1} if spec["offset"] else {}),
+    }  # fmt: skip
+
+
+def _distilbert_config(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "model_type": "distilbert", "vocab_size": spec["vocabulary"], "dim": spec["width"], "n_layers": spec["depth"],
+        "n_heads": spec["heads"], "hidden_dim": spec["inner"], "max_position_embeddings": spec["limit"],
+        "activation": _ACTIVATIONS.get(spec["activation"], "gelu"), "dropout": 0.0, "attention_dropout": 0.0,
+    }  # fmt: skip
+
+
+def _gpt2_config(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "model_type": "gpt2", "vocab_size": spec["vocabulary"],
+        "n_embd": spec["width"], "n_layer": spec["depth"], "n_head": spec["heads"], "n_inner": spec["inner"],
+        "n_positions": spec["limit"], "activation_function": _ACTIVATIONS.get(spec["activation"], "gelu_new"),
         "layer_norm_epsilon": spec["epsilon"], "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0,
         "bos_token_id": None, "eos_token_id": None,
     }  # fmt: skip
-    state = lower.gpt2(_named(config, ours), depth, spec["epsilon"], spec["pooling"], head)
-    return {**config, "n_layer": depth + 1}, state
 
 
 def _named(config: dict[str, Any], ours: State) -> State:
@@ -88,3 +154,10 @@ def _named(config: dict[str, Any], ours: State) -> State:
     plan, why = architectures.plan(config)
     assert plan is not None, why
     return {name: value.clone() for name, value in plan.foreign(ours).items()}
+
+
+_FREE = {"pooling", "dropout", "sparse", "zero"}  # options that change no score
+_LANGUAGE = {
+    "bert": (_bert_config, "BertForMaskedLM"), "roberta": (_bert_config, "RobertaForMaskedLM"),
+    "distilbert": (_distilbert_config, "DistilBertForMaskedLM"), "gpt2": (_gpt2_config, "GPT2LMHeadModel"),
+}  # fmt: skip

@@ -79,20 +79,6 @@ def train(texts: Sequence[str], kind: str, vocabulary: int | None = None, *, sty
     return bytes(tokenizer.to_str(pretty=False).encode())
 
 
-def hub_files(tokenizer: bytes, longest: int) -> dict[str, bytes]:
-    """The files beside a tokenizer.json with which `transformers.AutoTokenizer` opens a folder; `longest`: positions."""
-    names = {token["content"] for token in json.loads(tokenizer)["added_tokens"] if token["special"]}
-    if _END in names:
-        roles = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), _END)
-    else:
-        roles = {f"{name[1:-1].lower()}_token": name for name in _BERT if name in names}
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": longest,
-              "clean_up_tokenization_spaces": False, **roles}  # fmt: skip
-    content = {"tokenizer_config.json": config, "special_tokens_map.json": roles}
-    written = {name: (json.dumps(v, indent=2, ensure_ascii=False) + "\n").encode() for name, v in content.items()}
-    return {"tokenizer.json": tokenizer, **written}
-
-
 def encoder(tokenizer: bytes) -> Callable[[Sequence[str]], tuple[Ids, Ids]]:
     """Texts ↦ (ids of all, how many of each), as fast as the tokenizer allows; special tokens spelt out are text."""
     own = Tokenizer.from_buffer(tokenizer)

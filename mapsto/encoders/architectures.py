@@ -23,11 +23,13 @@ _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu-tanh", "gelu_pytorch_tanh": "g
 @dataclass(frozen=True)
 class Plan:
     """`names`: own tensor ↦ the source's (several are stacked); `prefix`: what the source may put before its names;
+    `head`: tensor of a language model's head, as our objectives name it, ↦ the source's (the first that is there);
     `transposed`: the own matrices that the source stores transposed."""
 
     spec: dict[str, Any]
     names: dict[str, tuple[str, ...]]
     prefix: str
+    head: dict[str, tuple[str, ...]]
     transposed: frozenset[str] = field(default=frozenset())
 
     def own(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -47,6 +49,14 @@ class Plan:
             whole = tensors[name].T if name in self.transposed else tensors[name]
             for source, part in zip(sources, whole.chunk(len(sources)), strict=True):
                 found[source] = part.contiguous()
+        return found
+
+    def words(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The head's, as our objectives name them, from the source's; without an output layer that is the table of words."""
+        found = {}
+        for name, sources in self.head.items():
+            if there := [source for source in sources if source in tensors]:
+                found[name] = tensors[there[0]].float().contiguous()
         return found
 
 
@@ -86,7 +96,19 @@ def _stack(own: str, *sources: str) -> dict[str, tuple[str, ...]]:
     return {f"{own}.{part}": tuple(f"{s}.{part}" for s in sources) for part in ("weight", "bias")}
 
 
-def _bert(config: Mapping[str, Any], prefix: str = "bert.", positions: int = 512, offset: int = 0) -> Plan:
+def _head(transform: str, norm: str, decoder: str, *bias: str) -> dict[str, tuple[str, ...]]:
+    return {**_both("dense", transform), **_both("norm", norm), "decoder.weight": (f"{decoder}.weight",),
+            "bias": (f"{decoder}.bias", *bias)}  # fmt: skip
+
+
+_BERT_HEAD = _head("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder",
+                   "cls.predictions.bias")  # fmt: skip
+_ROBERTA_HEAD = _head("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder", "lm_head.bias")
+_DISTILBERT_HEAD = _head("vocab_transform", "vocab_layer_norm", "vocab_projector")
+
+
+def _bert(config: Mapping[str, Any], prefix: str = "bert.", head: dict[str, tuple[str, ...]] = _BERT_HEAD,
+          offset: int = 0) -> Plan:  # fmt: skip
     get = config.get
     depth, types = get("num_hidden_layers", 12), get("type_vocab_size", 2)
     names = {"embed.words.weight": ("embeddings.word_embeddings.weight",),
@@ -103,16 +125,16 @@ def _bert(config: Mapping[str, Any], prefix: str = "bert.", positions: int = 512
         names |= _both(f"{own}.feed_norm", f"{source}.output.LayerNorm")
     spec = {"vocabulary": get("vocab_size", 30522), "width": get("hidden_size", 768), "depth": depth,
             "heads": get("num_attention_heads", 12), "inner": get("intermediate_size", 3072),
-            "limit": get("max_position_embeddings", positions) - offset, "offset": offset, "types": types,
+            "limit": get("max_position_embeddings", 512) - offset, "offset": offset, "types": types,
             "activation": _ACTIVATIONS.get(get("hidden_act", "gelu")),
             "epsilon": get("layer_norm_eps", 1e-12)}  # fmt: skip
-    return Plan(spec, names, prefix)
+    return Plan(spec, names, prefix, head)
 
 
 def _roberta(config: Mapping[str, Any]) -> Plan:
     pad = config.get("pad_token_id")
     base = {"vocab_size": 50265, **config}
-    return _bert(base, "roberta.", offset=(1 if pad is None else pad) + 1)
+    return _bert(base, "roberta.", _ROBERTA_HEAD, (1 if pad is None else pad) + 1)
 
 
 def _distilbert(config: Mapping[str, Any]) -> Plan:
@@ -133,7 +155,7 @@ def _distilbert(config: Mapping[str, Any]) -> Plan:
             "heads": get("n_heads", 12), "inner": get("hidden_dim", 3072),
             "limit": get("max_position_embeddings", 512),
             "activation": _ACTIVATIONS.get(get("activation", "gelu"))}  # fmt: skip
-    return Plan(spec, names, "distilbert.")
+    return Plan(spec, names, "distilbert.", _DISTILBERT_HEAD)
 
 
 def _gpt2(config: Mapping[str, Any]) -> Plan:
@@ -150,7 +172,7 @@ def _gpt2(config: Mapping[str, Any]) -> Plan:
             "attention": "causal", "entry_norm": False, "final_norm": True,
             "activation": _ACTIVATIONS.get(get("activation_function", "gelu_new")),
             "epsilon": get("layer_norm_epsilon", 1e-5)}  # fmt: skip
-    return Plan(spec, names, "transformer.", turned)
+    return Plan(spec, names, "transformer.", {"decoder.weight": ("lm_head.weight",)}, turned)
 
 
 _BERT_WANTS = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}

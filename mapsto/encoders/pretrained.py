@@ -110,8 +110,15 @@ def _own(origin: Origin, where: str) -> Pretrained:
     if head.get("name") not in OWN:
         raise ModelError(f"{where}: expected a model of one of Mapsto's encoders of words ({', '.join(OWN)}), got encoder "
                          f"{head.get('name')!r}; start from the source that it was made from")  # fmt: skip
-    state = {name.removeprefix("encoder."): value for shard in sources.weights(origin.folder, where)
-             for name, value in load_file(shard).items() if name.startswith("encoder.")}  # fmt: skip
+    tensors = {
+        name: value for shard in sources.weights(origin.folder, where) for name, value in load_file(shard).items()
+    }
+    state = {name.removeprefix("encoder."): value for name, value in tensors.items() if name.startswith("encoder.")}
+    if (origin.folder / "config.json").is_file():  # one that transformers opens, with its names
+        plan, why = architectures.plan(sources.read_json(origin.folder / "config.json", where))
+        if plan is None:
+            raise ModelError(f"{where}: its config.json is of no model that Mapsto writes: {why}")
+        state = plan.own({_bare(name, plan.prefix): value for name, value in tensors.items()})
     try:
         encoder: Encoder = ENCODERS.load(head["name"])(**head["spec"])
         encoder.load_state_dict(state)

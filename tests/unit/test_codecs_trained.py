@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from mapsto.bundle import hub
 from mapsto.codecs import trained
 from mapsto.codecs.text import TextCodec
 from mapsto.core.errors import ConfigError, DataError
@@ -95,6 +96,7 @@ def test_special_tokens_that_are_spelt_out_are_text(made: tuple[str, bytes]) -> 
 def test_the_content_depends_on_the_texts_alone() -> None:
     code = f"""
 import hashlib
+from mapsto.bundle import hub
 from mapsto.codecs import trained
 print([hashlib.sha256(trained.train({TEXTS!r}, kind)).hexdigest() for kind in trained.KINDS])
 """
@@ -198,14 +200,14 @@ def test_transformers_opens_it_as_a_fast_tokenizer(made: tuple[str, bytes], tmp_
     from transformers import AutoTokenizer
 
     kind, content = made
-    for name, data in trained.hub_files(content, 128).items():
+    codec = TextCodec(content, 128)
+    for name, data in {**codec.files(), **hub.beside(codec, {"model_type": "bert"})}.items():
         (tmp_path / name).write_bytes(data)
     theirs = AutoTokenizer.from_pretrained(str(tmp_path))
     assert theirs.is_fast
     assert theirs.model_max_length == 128
-    codec = TextCodec(content)
     for text in TEXTS[:5]:
-        assert theirs(text)["input_ids"] == codec.encode([text])["ids"].tolist()
+        assert theirs(text)["input_ids"] == TextCodec(content).encode([text])["ids"].tolist()
     assert theirs.pad_token == ("<|endoftext|>" if kind == "bpe" else "[PAD]")
     assert kind == "bpe" or theirs.mask_token == "[MASK]"
-    assert json.loads((tmp_path / "special_tokens_map.json").read_text("utf-8"))["unk_token"] == theirs.unk_token
+    assert theirs.unk_token == ("<|endoftext|>" if kind == "bpe" else "[UNK]")
