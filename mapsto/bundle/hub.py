@@ -31,8 +31,7 @@ def outward(mapping: Composed, extras: Mapping[str, bytes]) -> tuple[State, dict
     """
     if mapping.task is not None:
         raise ModelError("export: a model of words has no task")
-    name, spec, head = pretext.parts(extras, "this model")
-    config, state = stock.language(mapping.encoder, name, spec, head)
+    config, state = stock.language(mapping.encoder, pretext.objective_of(extras, "this model"))
     if not isinstance(mapping.codec, TextCodec):
         raise ModelError(f"export: expected a model of texts, this one reads {mapping.codec.name!r}")
     return state, beside(mapping.codec, config)

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from mapsto.bundle import lower
 from mapsto.bundle.lower import Head, State
-from mapsto.core.contracts import Encoder
+from mapsto.core.contracts import Encoder, Objective
 from mapsto.core.errors import ModelError, listing
 from mapsto.encoders import architectures
 from mapsto.encoders.transformer import Transformer
+from mapsto.objectives.causal import Causal
+from mapsto.objectives.masked import Masked
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu-tanh": "gelu_new", "relu": "relu"}
 _BERT = {"norm": "post", "positions": "learned", "attention": "full", "entry_norm": True, "final_norm": False,
@@ -56,19 +58,26 @@ def classifier(encoder: Encoder, head: Head) -> tuple[dict[str, Any], State]:
     return (_gpt2 if causal else _bert)(spec, state, head)
 
 
-def language(encoder: Encoder, objective: str, given: Mapping[str, Any], head: State) -> tuple[dict[str, Any], State]:
-    """(config, state) of the stock language model that is `encoder` under an objective with its arguments and tensors.
+def language(encoder: Encoder, objective: Objective) -> tuple[dict[str, Any], State]:
+    """(config, state) of the stock language model that is `encoder` with the head of `objective`.
 
     Raises:
         ModelError: no stock architecture holds them; says what stands in the way.
     """
-    if not isinstance(encoder, Transformer) or objective not in {"masked", "causal"}:
+    if not isinstance(encoder, Transformer) or not isinstance(objective, (Masked, Causal)):
         raise ModelError(f"export: BERT-, RoBERTa-, DistilBERT- and GPT-2-like models of words can be written for "
-                         f"transformers, and this one ({encoder.name!r} with {objective!r}) is none of them; the bundle "
-                         "itself stays loadable with Mapsto")  # fmt: skip
+                         f"transformers, and this one ({encoder.name!r} with {objective.name!r}) is none of them; the "
+                         "bundle itself stays loadable with Mapsto")  # fmt: skip
+    given, head = objective.spec(), objective.state_dict()
     spec = encoder.spec()
     kind = (
-        "gpt2" if objective == "causal" else "roberta" if spec["offset"] else "bert" if spec["types"] else "distilbert"
+        "gpt2"
+        if objective.name == "causal"
+        else "roberta"
+        if spec["offset"]
+        else "bert"
+        if spec["types"]
+        else "distilbert"
     )
     make, architecture = _LANGUAGE[kind]
     config = {**make(spec), "architectures": [architecture], "tie_word_embeddings": given["tied"]}
@@ -78,9 +87,9 @@ def language(encoder: Encoder, objective: str, given: Mapping[str, Any], head: S
         held = Transformer(**plan.spec).spec()
     faults = [f"{name}={spec[name]!r} where {held[name]!r} is needed" for name in spec
               if name not in _FREE and spec[name] != held[name]]  # fmt: skip
-    if objective == "masked" and given["epsilon"] != held["epsilon"]:
+    if given.get("epsilon", held["epsilon"]) != held["epsilon"]:
         faults.append(f"a head with epsilon={given['epsilon']!r} where {held['epsilon']!r} is needed")
-    if kind in {"bert", "distilbert"} and spec["activation"] != "gelu":
+    if plan.activated and spec["activation"] != "gelu":
         faults.append(f"activation={spec['activation']!r} where the head's, 'gelu', is needed")
     state = encoder.state_dict()
     if any(value.dtype != torch.float32 for value in (*state.values(), *head.values())):

@@ -32,6 +32,11 @@ class Plan:
     head: dict[str, tuple[str, ...]]
     transposed: frozenset[str] = field(default=frozenset())
 
+    @property
+    def activated(self) -> bool:
+        """Whether the head has the encoder's own activation; RoBERTa's has GELU always, GPT-2's none."""
+        return self.prefix in {"bert.", "distilbert."}
+
     def own(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Ours from the source's (prefix removed); a tensor that is not there is left out."""
         found = {}

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from mapsto.core import files
 from mapsto.core.contracts import Encoder
-from mapsto.core.errors import ModelError, OutputError
+from mapsto.core.errors import ModelError, OutputError, listing
 from mapsto.core.random import stream
 from mapsto.encoders import ENCODERS, architectures, hub, sources
 from mapsto.encoders.architectures import Plan
@@ -92,6 +93,36 @@ def load(origin: Origin) -> Pretrained:
         types=int(config.get("type_vocab_size") or 0) > 1, loaded=found.loaded, unused=found.unused, share=found.share,
         sha256=fingerprint(found.encoder.state_dict()), route=route,
     )  # fmt: skip
+
+
+def words(source: Pretrained) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The head for words of a Hugging Face source: its tensors as our objectives name them, and the names that the source has
+    for them. An output layer that equals the table of words is tied to it and not among them.
+
+    Raises:
+        ModelError: some of its tensors are missing, or it computes what our head does not.
+    """
+    plan, reason = architectures.plan(source.config)
+    if plan is None:
+        raise ModelError(f"source {source.origin.name!r}: {reason}, so its head for words is not known")
+    named = {_bare(name, ""): name for name in source.unused}
+    wanted = {name: named[name] for parts in plan.head.values() for name in parts if name in named}
+    tensors: dict[str, Tensor] = {}
+    for shard in sources.weights(source.origin.folder, source.origin.name):
+        with safe_open(shard, framework="pt") as opened:
+            there = set(opened.keys())
+            tensors |= {name: opened.get_tensor(raw) for name, raw in wanted.items() if raw in there}
+    found = plan.words(tensors)
+    if "decoder.weight" in found and torch.equal(
+        found["decoder.weight"], source.encoder.state_dict()["embed.words.weight"]
+    ):
+        del found["decoder.weight"]
+    if missing := sorted(set(plan.head) - set(found) - {"decoder.weight"}) if found else []:
+        raise ModelError(f"source {source.origin.name!r}: its head for words lacks {listing(missing)}; fetch it again")
+    if found and plan.activated and plan.spec["activation"] != "gelu":
+        raise ModelError(f"source {source.origin.name!r}: its head for words has activation {plan.spec['activation']!r} where "
+                         "Mapsto's has 'gelu'")  # fmt: skip
+    return found, tuple(sorted(wanted.values()))
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:

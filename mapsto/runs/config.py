@@ -60,6 +60,9 @@ class PretrainConfig:
         help="text: files, folders or globs of .txt, .jsonl, .parquet, .csv, also .gz and .zst"
     )
     objective: str = option("masked", choices=OBJECTIVES, help="what is learnt from the text")
+    source: str | None = option(
+        None, help="the model to go on from: what pretrain wrote, an alias, a folder or a hub id; else a new one"
+    )
     out: str | None = option(None, help="the folder to write the model and the run to; it also makes the run resumable")
     size: str = option("tiny", choices=SIZES, help="one dial for width, depth, context, batch, rate and horizon")
     encoder: str = option("transformer", choices=NETS, help="what reads the text")
@@ -84,6 +87,7 @@ class PretrainConfig:
     text: str | None = option(None, help="the text column of a table")
     duplicates: str = option("near", choices=("near", "exact", "keep"), help="which repeated documents are dropped")
     held: float = option(0.05, above=0, most=0.5, help="share of the documents that are held out to judge by")
+    online: bool = option(False, help="allow fetching the model that was named from the Hugging Face hub")
     tensorboard: bool = option(False, help="also write TensorBoard event files")
     plan: dict[str, Any] | None = option(None, help="a plan that was resolved before: what a repeat computes by")
 

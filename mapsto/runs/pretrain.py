@@ -15,10 +15,10 @@ from typing import Any, final
 import torch
 
 from mapsto.bundle import pretext
+from mapsto.bundle.card import stated
 from mapsto.bundle.format import Facts
 from mapsto.bundle.load import load
 from mapsto.bundle.save import save
-from mapsto.codecs.text import TextCodec
 from mapsto.core import config
 from mapsto.core.config import option
 from mapsto.core.contracts import Mapping as Composed
@@ -55,6 +55,7 @@ class Plan:
     seconds: float = 0.0
     memory: float = 0.0
     reasons: tuple[Reason, ...] = ()
+    source: str | None = None  # sha256 of the weights that are gone on from
 
     def plain(self) -> dict[str, Any]:
         """YAML values."""
@@ -123,6 +124,8 @@ def _planned(request: PretrainConfig, data: Text, place: Place | None) -> Plan:
     plan = _derived(request, data) if known is None else Plan.load(known)
     if (plan.text, plan.tokenizer) != (data.text, data.store.manifest["tokenizer"]):
         raise OutputError("the text changed since this run was planned; choose another out to start anew")
+    if plan.source != _source(data):
+        raise OutputError("the source changed since this run was planned; choose another out to start anew")
     plan.machine.settle()
     if place is not None:
         place.record(request, plan.plain())
@@ -148,7 +151,12 @@ def _derived(request: PretrainConfig, data: Text) -> Plan:
         ("length", f"{steps:,} steps", f"{steps / batches.per_epoch:.1f} passes over the text"),
     )
     budget = length.amount if isinstance(length, Duration) and length.unit == "seconds" else None
-    return Plan(machine, data.text, data.store.manifest["tokenizer"], steps, None, budget, seconds, memory, reasons)
+    return Plan(machine, data.text, data.store.manifest["tokenizer"], steps, None, budget, seconds, memory, reasons,
+                _source(data))  # fmt: skip
+
+
+def _source(data: Text) -> str | None:
+    return None if data.start is None else data.start.sha256
 
 
 def _settings(data: Text, steps: int | Duration) -> Settings:
@@ -182,14 +190,14 @@ class _Learning:
 
         watch = Watch(self.asked, self._overdue, self._overran, self.request.tensorboard)
         name = self.request.objective
+        before = {} if self.data.start is None else judged()
         for event in drive(run, self.place.work / name, name, watch, judged, LOOKS, self.plan.stop):
             yield self._shown(event)
         figures = judged()
-        table = self._table(figures)
+        table = self._table(figures, before)
         yield Judged(tuple(table["lines"]), table)
         facts = self._facts(table, objective, spec)
-        codec = TextCodec(self.data.tokenizer, self.data.size.context)
-        mapping = Composed(codec, encoder.eval(), None)
+        mapping = Composed(self.data.codec(), encoder.eval(), None)
         if self.place.out is not None:
             save(mapping, self.place.out, facts)
             places.clear(self.place)
@@ -212,14 +220,19 @@ class _Learning:
         self.plan = replace(self.plan, stop=step)
         self.place.record(self.request, self.plan.plain())
 
-    def _table(self, figures: Mapping[str, float]) -> dict[str, Any]:
-        """Held-out figures beside chance."""
+    def _table(self, figures: Mapping[str, float], before: Mapping[str, float]) -> dict[str, Any]:
+        """Held-out figures beside chance, and those of the source before the first step where there is one."""
         loss, chance = -figures["log_likelihood"], self.data.chance()
         rest = {name: value for name, value in figures.items() if name != "log_likelihood"}
         lines = [f"held-out loss\t{loss:.4f} nats a token; by the frequencies of the words alone {chance:.4f}, uniformly "
                  f"{math.log(self.data.store.manifest['vocabulary']):.4f}",
                  *(f"{name}\t{value:.4f}" for name, value in rest.items())]  # fmt: skip
-        found = {"loss": loss, "chance": chance, **rest}
+        found: dict[str, Any] = {"loss": loss, "chance": chance, **rest}
+        if before:
+            found["before"] = {"loss": -before["log_likelihood"], **{name: before[name] for name in rest}}
+            lines.insert(
+                1, f"before\t{found['before']['loss']:.4f} nats a token: what the source costs on the same text"
+            )
         if self.request.objective == "causal":
             found["bits_per_byte"] = loss / math.log(2) / self.data.bytes_a_token()
             lines.append(f"bits per byte\t{found['bits_per_byte']:.4f}")
@@ -228,15 +241,25 @@ class _Learning:
     def _facts(self, table: Mapping[str, Any], objective: Objective, spec: Mapping[str, Any]) -> Facts:
         shorts = [" ".join(line.split()) for line in self._documents()]
         journal = self.place.work / self.request.objective / JOURNAL
+        start = self.data.start
+        source = (
+            {}
+            if start is None
+            else {
+                **stated(start.source.origin.folder),
+                "name": start.source.origin.name,
+                "sha256": start.source.origin.sha256,
+            }
+        )
         return Facts(
-            strategy=f"pretrained: {self.request.objective}", metrics=table, data=self.data.plain(),
+            strategy=f"pretrained: {self.request.objective}", metrics=table, data=self.data.plain(), source=source,
             config=places.resolved(self.request, self.plan.plain()), examples=[s[:200] for s in shorts if s][:4],
             extras={**pretext.files_of(objective, spec), JOURNAL: journal.read_bytes()},
         )  # fmt: skip
 
     def _documents(self) -> list[str]:
         """The beginnings of a few held-out documents."""
-        starts, codec = self.data.store.starts, TextCodec(self.data.tokenizer, self.data.size.context)
+        starts, codec = self.data.store.starts, self.data.codec()
         some = [i for i, held in enumerate(self.data.held.tolist()) if held][:8]
         parts = [torch.from_numpy(self.data.store.tokens[starts[i] : min(starts[i + 1], starts[i] + 48)].astype("int64"))
                  for i in some]  # fmt: skip

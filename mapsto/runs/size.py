@@ -17,6 +17,7 @@ from typing import Any, final
 from mapsto.core.durations import Duration
 from mapsto.core.errors import ConfigError
 from mapsto.engine.loop import Settings
+from mapsto.runs.carry import Start
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.plan import Reason
 
@@ -25,6 +26,7 @@ _CONTEXT = {"causal": (64, 256, 1024), "masked": (128, 256, 512)}
 _BATCH = {"causal": (768, 8192, 65536), "masked": (4096, 16384, 131072)}  # tokens
 _PASSES = {"causal": 4, "masked": 40}
 _SHARE = {"modern": 0.3, "classic": 0.15}
+CARRIED = 4  # by which rate and horizon fall where a model is gone on from
 
 
 @final
@@ -78,6 +80,35 @@ def derive(request: PretrainConfig, vocabulary: int, corpus: int) -> Size:
             ("horizon", f"{tokens / 1e6:.1f} M tokens, {settings.steps:,} steps", why),
         ),
     )
+
+
+def carried(request: PretrainConfig, start: Start, corpus: int) -> Size:
+    """The same for a model that is gone on from: what random weights of its width would get, at a quarter of rate and
+    horizon, since it knows the language and has the domain to learn.
+
+    Raises:
+        ConfigError: a batch below one window.
+    """
+    objective, spec = request.objective, start.source.encoder.spec()
+    rank = max(i for i, (width, _, _) in enumerate(SIZES.values()) if i == 0 or width <= spec["width"])
+    context = request.context or min(start.source.limit, _CONTEXT[objective][rank])
+    batch = request.batch or max(context, min(_BATCH[objective][rank], corpus // 20))
+    _check(1, 1, context, batch)
+    parameters = sum(p.numel() for p in (*start.source.encoder.parameters(), *start.objective.parameters()))
+    whole, why = _horizon(objective, parameters, corpus)
+    tokens, recipe = whole // CARRIED, "modern" if spec["qk_norm"] else "classic"
+    settings = _settings(objective, recipe, spec["width"], max(1, tokens // batch), request.seed)
+    settings = replace(settings, rate=request.rate or settings.rate / CARRIED,
+                       optimiser=request.optimiser or settings.optimiser)  # fmt: skip
+    rate = "as asked" if request.rate else "a quarter of what random weights of this width get: more makes it forget"
+    reasons: tuple[Reason, ...] = (
+        *start.reasons,
+        ("context", f"{context} tokens", f"the source takes up to {start.source.limit}"),
+        ("batch", f"{batch:,} tokens", "at least 20 steps in a pass over the corpus"),
+        ("rate", f"{settings.rate:.2g}, {settings.optimiser}", rate),
+        ("horizon", f"{tokens / 1e6:.1f} M tokens, {settings.steps:,} steps", f"a quarter of {why}"),
+    )
+    return Size(spec, start.spec, context, batch, tokens, parameters, settings, reasons)
 
 
 def _reasons(request: PretrainConfig, made: Size, tied: bool, table: int, blocks: int) -> tuple[Reason, ...]:

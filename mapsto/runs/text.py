@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from mapsto.codecs import trained
+from mapsto.codecs.roles import roles
+from mapsto.codecs.text import TextCodec
+from mapsto.codecs.text import read as opened
+from mapsto.codecs.windows import template
 from mapsto.core import files, random
 from mapsto.core.contracts import Encoder, Objective
 from mapsto.data import corpus, store
@@ -24,7 +28,8 @@ from mapsto.data.store import Store
 from mapsto.encoders import ENCODERS
 from mapsto.objectives.causal import Causal
 from mapsto.objectives.masked import Masked
-from mapsto.runs import size
+from mapsto.runs import carry, size
+from mapsto.runs.carry import Start
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.size import Size
 
@@ -42,6 +47,7 @@ class Text:
     tokenizer: bytes
     store: Store
     held: NDArray[np.bool_]
+    start: Start | None = None  # what the run goes on from
 
     @cached_property
     def report(self) -> Report:
@@ -70,8 +76,9 @@ class Text:
     def batches(self, held: bool = False) -> Packed:
         """The batches to learn from, or the held-out ones."""
         causal = self.request.objective == "causal"
-        window: Any = ((), ()) if causal else ((self.ids["[CLS]"],), (self.ids["[SEP]"],))
-        document: Any = ((), (self.ids["<|endoftext|>"],)) if causal else ((), ())
+        end = roles(self.tokenizer).get("eos")
+        window: Any = ((), ()) if causal else template(opened(self.tokenizer), pair=False).parts
+        document: Any = ((), (self.ids[end],)) if causal and end else ((), ())
         context = self.size.context + causal  # the last token is asked for, not read
         chosen = self.held if held else ~self.held
         budget = self.size.batch
@@ -83,6 +90,8 @@ class Text:
 
     def made(self) -> tuple[Encoder, Objective, dict[str, Any]]:
         """The encoder and the objective before the first step, and the objective's arguments."""
+        if self.start is not None:
+            return self.start.made()
         random.seed_torch(self.request.seed, "start")
         encoder = ENCODERS.load(self.request.encoder)(**self.size.encoder)
         spec = dict(self.size.objective)
@@ -91,6 +100,12 @@ class Text:
         special = sorted(i for token, i in self.ids.items() if token in {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"})
         spec |= {"mask": self.ids["[MASK]"], "special": special}
         return encoder, Masked(**spec), spec
+
+    def codec(self) -> TextCodec:
+        """Texts of windows as the model was learnt with; of one that was gone on from, as its source reads them."""
+        if self.start is None:
+            return TextCodec(self.tokenizer, self.size.context)
+        return TextCodec(self.tokenizer, self.start.source.usual, types=self.start.source.types)
 
     def chance(self) -> float:
         """Nats of a held-out token by the frequencies of what is learnt from, each word counted once more."""
@@ -129,17 +144,22 @@ def read(request: PretrainConfig) -> Text:
 
     kind = request.tokenizer or ("bpe" if request.objective == "causal" else "wordpiece")
     style = "gpt" if request.objective == "causal" else "bert"
-    choices = json.dumps([text, kind, style, request.vocabulary])
+    start = None if request.source is None else carry.start(request)
+    choices = json.dumps([text, kind, style, request.vocabulary] if start is None else [text])
     place = files.cache_folder() / "corpora" / hashlib.sha256(choices.encode()).hexdigest()[:24]
     known = place / "tokenizer.json"
-    if known.is_file():
+    if start is not None:
+        tokenizer = start.source.tokenizer
+    elif known.is_file():
         tokenizer = known.read_bytes()
     else:
         tokenizer = trained.train(cast("Sequence[str]", documents().texts), kind, request.vocabulary, style=style)
         files.write(known, tokenizer)
     kept = store.ensure(place, text, tokenizer, documents, trained.encoder(tokenizer))
-    shape = size.derive(request, int(kept.manifest["vocabulary"]), int(kept.manifest["tokens"]))
-    return Text(request, shape, text, tokenizer, kept, corpus.heldout(kept.keys, request.held, request.seed))
+    tokens = int(kept.manifest["tokens"])
+    shape = (size.derive(request, int(kept.manifest["vocabulary"]), tokens) if start is None
+             else size.carried(request, start, tokens))  # fmt: skip
+    return Text(request, shape, text, tokenizer, kept, corpus.heldout(kept.keys, request.held, request.seed), start)
 
 
 @torch.inference_mode()
