@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
@@ -35,6 +35,7 @@ from mapsto.objectives.masked import Masked
 from mapsto.tasks import fill as filling
 from mapsto.tasks import generate as generation
 from mapsto.tasks.classify import Classify
+from mapsto.tasks.generate import Decode, Reader
 from mapsto.tasks.regress import Regress
 
 
@@ -115,19 +116,30 @@ class Model:
             ConfigError: an encoder that looks ahead.
             DataError: an empty prompt.
         """
+        reader, ids, how, decode = self._writing(prompts, how)
+        return [[one.text for one in texts] for texts in generation.generate(reader, ids, how, decode)]
+
+    def stream(self, prompt: str, how: Decoding) -> Iterator[str]:
+        """The first text of `generate`, in pieces as they come: no half characters, nothing of a stop string.
+
+        Raises:
+            ModelError, ConfigError, DataError: as `generate`; also for beam search, which knows its text at the end.
+        """
+        reader, (ids,), how, decode = self._writing([prompt], how)
+        return generation.stream(reader, ids, how, decode)
+
+    def _writing(self, prompts: Sequence[str], how: Decoding) -> tuple[Reader, list[list[int]], Decoding, Decode]:
+        """What reads, the prompts' ids, where texts end, and how ids become text."""
         objective, tokenizer = pretext.objective_of(self.facts.extras, "this model"), self._tokenizer()
         if not isinstance(objective, Causal):
             raise ModelError(f"this model learnt with the objective {objective.name!r}, which does not write on; use one that "
                              "was pretrained with causal")  # fmt: skip
         encoder = self.mapping.encoder.eval()
         self.machine  # noqa: B018 - settles how torch works
-        reader = generation.Reader(encoder, lambda rows: objective.scores(encoder, rows))
+        reader = Reader(encoder, lambda rows: objective.scores(encoder, rows))
         ids = [tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in prompts]
         ends = [i for token, i in tokenizer.get_vocab(with_added_tokens=True).items() if token == "<|endoftext|>"]
-        found = generation.generate(
-            reader, ids, replace(how, ends=tuple(ends)), lambda tokens: tokenizer.decode(list(tokens))
-        )
-        return [[one.text for one in texts] for texts in found]
+        return reader, ids, replace(how, ends=tuple(ends)), lambda tokens: str(tokenizer.decode(list(tokens)))
 
     def fill(self, texts: Sequence[str], top: int = 5) -> list[list[list[tuple[str, float]]]]:
         """For each text, for each [MASK] in it, the likeliest tokens with their chances.

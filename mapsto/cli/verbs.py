@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from mapsto.cli import show
@@ -37,16 +38,19 @@ def pretrain(request: Namespace) -> int:
 
 
 def generate(request: Namespace) -> int:
-    """Texts that go on from prompts."""
+    """Texts that go on from prompts; a single one is shown as it is written."""
     from mapsto import api
 
-    found = api.generate(api.load(request.model), request.prompts, request.config)
-    if request.json:
-        show.document(
-            [{"prompt": prompt, "texts": texts} for prompt, texts in zip(request.prompts, found, strict=True)]
-        )
+    model, prompts, how = api.load(request.model), request.prompts, request.config
+    if len(prompts) == how.count == how.beams == 1 and not request.json:
+        for piece in chain(prompts, model.stream(prompts[0], how), "\n"):
+            print(piece, end="", flush=True)
         return 0
-    for prompt, texts in zip(request.prompts, found, strict=True):
+    found = api.generate(model, prompts, how)
+    if request.json:
+        show.document([{"prompt": prompt, "texts": texts} for prompt, texts in zip(prompts, found, strict=True)])
+        return 0
+    for prompt, texts in zip(prompts, found, strict=True):
         for text in texts:
             print(prompt + text)
     return 0

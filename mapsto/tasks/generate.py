@@ -115,19 +115,22 @@ def generate(reader: Reader, prompts: Sequence[Sequence[int]], how: Decoding, de
 def stream(reader: Reader, prompt: Sequence[int], how: Decoding, decode: Decode) -> Iterator[str]:
     """The first of `generate`'s texts, piece by piece; a piece is held back while it may be half a character or stop.
 
-    Raises:
+    Raises (at once, not when the first piece is asked for):
         DataError, ConfigError: as `generate`; also beam search, which knows its text only at the end.
     """
     _check(reader, [prompt], how)
     if how.beams > 1:
         raise ConfigError("generate: beam search cannot stream, it knows its text only at the end; use beams=1")
-    text, sent = _Text(list(prompt), 0, how.seed), 0
+    return _streamed(reader, _Text(list(prompt), 0, how.seed), how, decode)
+
+
+def _streamed(reader: Reader, text: _Text, how: Decoding, decode: Decode) -> Iterator[str]:
+    sent = 0
     for _ in _written(reader, [text], how, decode):
-        shown = text.made(how, decode).text
-        safe = len(shown.rstrip("\ufffd"))
-        safe -= max((n for s in how.stop for n in range(1, len(s)) if shown.endswith(s[:n])), default=0)
+        whole = text.made(how, decode).text.rstrip("\ufffd")  # which bytes of a character that is not whole decode to
+        safe = len(whole) - max((n for s in how.stop for n in range(1, len(s)) if whole.endswith(s[:n])), default=0)
         if not text.reason and safe > sent:
-            yield shown[sent:safe]
+            yield whole[sent:safe]
             sent = safe
     if rest := text.made(how, decode).text[sent:]:
         yield rest

@@ -13,6 +13,7 @@ import pytest
 import mapsto
 from mapsto.cli.main import main
 from mapsto.core import config
+from mapsto.core.decoding import Decoding
 from mapsto.core.errors import DataError, MapstoError, ModelError, Stopped
 from mapsto.runs import pretrain
 from mapsto.runs.config import PretrainConfig
@@ -68,8 +69,12 @@ def test_a_causal_model_writes(corpus: str, tmp_path: Path) -> None:
     assert model.facts.metrics["bits_per_byte"] > 0
     ((text,),) = mapsto.generate(model, ["the cat"], length=12, seed=3)
     assert ((text,),) == tuple(map(tuple, mapsto.generate(out, ["the cat"], length=12, seed=3)))
+    how = Decoding(length=40, seed=1, stop=("se", "the d"))
+    assert "".join(model.stream("the cat", how)) == model.generate(["the cat"], how)[0][0]
     with pytest.raises(MapstoError):
         mapsto.generate(model, [""])
+    with pytest.raises(MapstoError):
+        model.stream("", Decoding())
     with pytest.raises(ModelError, match="fills nothing in"):
         mapsto.fill(model, ["a [MASK]"])
 
@@ -125,7 +130,14 @@ def test_the_command_line(corpus: str, tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["pretrain", corpus, "--out", out, *words]) == 0
     assert "finished before" in capsys.readouterr().out
     assert main(["generate", out, "the", "--length", "5", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["prompt"] == "the"
+    (told,) = json.loads(capsys.readouterr().out)
+    assert told["prompt"] == "the"
+    assert main(["generate", out, "the", "--length", "5"]) == 0
+    assert capsys.readouterr().out == "the" + told["texts"][0] + "\n"
+    assert main(["generate", out, "the", "--length", "5", "--count", "2"]) == 0
+    assert capsys.readouterr().out.startswith("the" + told["texts"][0] + "\nthe")
+    assert main(["generate", out, ""]) == 2
+    assert capsys.readouterr().out == ""
     assert main(["run", f"{out}/config.yaml", "--out", str(tmp_path / "again")]) == 0
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (Path(out) / "model.safetensors").read_bytes()
 

@@ -113,6 +113,19 @@ def test_a_stream_never_shows_half_a_character(reader: Reader) -> None:
     assert "".join(pieces) == generate(reader, [[1]], Decoding(20, seed=3), bytes_of)[0][0].text
 
 
+def test_a_stream_holds_back_a_stop_whose_next_character_is_half_there(reader: Reader) -> None:
+    def spelt(ids: Any) -> str:  # an "a" and a Chinese character byte by byte, and so on
+        return bytes(b for i, _ in enumerate(ids) for b in (b"a", b"\xe4", b"\xb8", b"\x80")[i % 4]).decode(
+            "utf-8", "replace"
+        )
+
+    for stop in (("a一",), ("一a",), ("a一a一a",), ("zz",)):
+        how = Decoding(14, seed=3, stop=stop)
+        pieces = list(stream(reader, [1], how, spelt))
+        assert "".join(pieces) == generate(reader, [[1]], how, spelt)[0][0].text
+        assert all(piece[-1] != "\ufffd" for piece in pieces[:-1])
+
+
 def test_what_cannot_be_written_on_is_refused(reader: Reader) -> None:
     with pytest.raises(DataError, match="prompt 2 is empty"):
         generate(reader, [[1], []], Decoding(), text)
@@ -125,7 +138,7 @@ def test_what_cannot_be_written_on_is_refused(reader: Reader) -> None:
     with pytest.raises(ConfigError, match="draws nothing"):
         generate(reader, [[1]], Decoding(beams=2, top_p=0.5), text)
     with pytest.raises(ConfigError, match="cannot stream"):
-        list(stream(reader, [1], Decoding(beams=2), text))
+        stream(reader, [1], Decoding(beams=2), text)
 
 
 def test_fill_gives_the_likeliest_tokens_of_each_mask() -> None:
