@@ -80,7 +80,7 @@ class Screen:
                 mark = self._style("✓", "green") if kept else self._style("·", "dim")
                 self._write(fold(columns([line], self.ladder), self.width, f"  {mark} ", "    "))
             case Noted(line):
-                self._write([f"  ! {line}"])
+                self._write([f"  ! {one_line(line)}"])
             case Judged(lines):
                 self.section("The result", lines)
             case Receipted(lines):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
 from mapsto.core.contracts import Step
 from mapsto.engine.checkpoint import Checkpoints, Keeper
 from mapsto.engine.loop import Run
-from mapsto.engine.watch import Asked, Journal
+from mapsto.engine.watch import Asked, Journal, Past
 
 JOURNAL = "metrics.jsonl"
 
@@ -34,12 +34,26 @@ class Watch:
     tensorboard: bool = False
 
 
-def drive(run: Run, folder: Path, name: str, watch: Watch, judged: Callable[[], dict[str, float]] | None,
+@final
+@dataclass(frozen=True)
+class Look:
+    """What a look at a run in training finds: figures, the deciding one first, higher being better, and what a person
+    should read of it (an alarm, a sample), by name."""
+
+    figures: Mapping[str, float]
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+Judge = Callable[[Past], Look]
+"""A function of the weights and of the journal alone, so that a resumed run finds the same."""
+
+
+def drive(run: Run, folder: Path, name: str, watch: Watch, judge: Judge | None,
           looks: int, stop: int | None = None) -> Generator[Step | Noted, None, None]:  # fmt: skip
     """Yields each step of `run`, which keeps its journal and its checkpoints in `folder`.
 
-    Ends with the weights that `judged` (figures, the deciding one first, higher is better) found best in `looks` looks
-    spread evenly over the run, or else the last ones; at step `stop` where an earlier call ran out of time there.
+    Ends with the weights that `judge` found best in `looks` looks spread evenly over the run, or else the last ones;
+    at step `stop` where an earlier call ran out of time there.
     """
     keeper = Keeper(run.weights)
     points = Checkpoints(folder, size=run.size)
@@ -59,10 +73,8 @@ def drive(run: Run, folder: Path, name: str, watch: Watch, judged: Callable[[], 
             if step.index < end and watch.overdue():
                 end = step.index
                 watch.overran(name, end)
-            if judged is not None and (step.index == end or step.index % max(1, run.total // looks) == 0):
-                figures = judged()
-                journal.event("valid", step.index, **figures)
-                keeper.offer(next(iter(figures.values())), step.index)
+            if judge is not None and (step.index == end or step.index % max(1, run.total // looks) == 0):
+                yield from _looked(judge, journal, keeper, step.index)
             if watch.asked or step.index == end or points.due(step.index):
                 tensors, meta = run.state()
                 best, kept = keeper.state()
@@ -71,3 +83,13 @@ def drive(run: Run, folder: Path, name: str, watch: Watch, judged: Callable[[], 
             if watch.asked and step.index < end:
                 raise watch.asked.stopped(step.index)
     keeper.back()
+
+
+def _looked(judge: Judge, journal: Journal, keeper: Keeper, step: int) -> Generator[Noted, None, None]:
+    """One look, journalled; the weights are kept where they are the best so far."""
+    look = judge(journal.past())
+    journal.event("valid", step, **look.figures)
+    for name, line in look.notes.items():
+        journal.event(name, step, line=line)
+    keeper.offer(next(iter(look.figures.values())), step)
+    yield from map(Noted, look.notes.values())

@@ -13,7 +13,8 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, final
@@ -22,6 +23,15 @@ from mapsto.core import files
 from mapsto.core.contracts import Step
 from mapsto.core.errors import CheckpointError, MissingExtra, Stopped
 from mapsto.engine.checkpoint import resumable
+
+
+@final
+@dataclass(frozen=True)
+class Past:
+    """What a journal holds: every event, and the steps since the last look with some before it."""
+
+    events: Sequence[Mapping[str, Any]]
+    steps: Sequence[Mapping[str, Any]]
 
 
 @final
@@ -60,7 +70,15 @@ class Journal:
     def event(self, name: str, step: int, **values: Any) -> None:
         """One line for anything else that follows from seed and data, such as a validation score."""
         self._line({"event": name, "step": step, **values})
-        self._show(step, {f"{name}/{key}": v for key, v in values.items() if isinstance(v, (int, float))})
+        self._show(step, {f"{name}/{key}": v for key, v in values.items() if isinstance(v, (int, float, str))})
+
+    def past(self, before: int = 32) -> Past:
+        """What it holds so far; the same for a run that was resumed."""
+        lines = self.path.read_bytes().splitlines()
+        events = [json.loads(line) for line in lines if b'"event": ' in line]
+        looked = max((event["step"] for event in events if event["event"] == "valid"), default=0)
+        steps = [line for line in lines if b'"event": ' not in line]
+        return Past(events, [json.loads(line) for line in steps[max(0, looked - before) :]])
 
     def mark(self) -> dict[str, Any]:
         """Flush to disk; `{"bytes", "sha256", "step"}` of all so far, to be saved in a checkpoint."""
@@ -98,12 +116,12 @@ class Journal:
                 rest = rest[self._file.write(rest) :]
         self._hash.update(line)
 
-    def _show(self, step: int, figures: Mapping[str, float]) -> None:
+    def _show(self, step: int, figures: Mapping[str, float | str]) -> None:
         self._at = step
         if self._board is not None:
             with self._writing():
                 for name, value in figures.items():
-                    self._board.add_scalar(name, value, step)
+                    (self._board.add_text if isinstance(value, str) else self._board.add_scalar)(name, value, step)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

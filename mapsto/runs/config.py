@@ -88,6 +88,8 @@ class PretrainConfig:
     duplicates: str = option("near", choices=("near", "exact", "keep"), help="which repeated documents are dropped")
     held: float = option(0.05, above=0, most=0.5, help="share of the documents that are held out to judge by")
     online: bool = option(False, help="allow fetching the model that was named from the Hugging Face hub")
+    probe: str | None = option(None, help="a labelled file: the weights whose features tell its classes best are kept")
+    probe_target: str | None = option(None, help="the column of classes in the probe's file")
     tensorboard: bool = option(False, help="also write TensorBoard event files")
     plan: dict[str, Any] | None = option(None, help="a plan that was resolved before: what a repeat computes by")
 

@@ -5,7 +5,6 @@ read the text → plan → learn → judge on held-out documents → save
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ from mapsto.core.machine import Machine, probe
 from mapsto.engine.drive import JOURNAL, Noted, Watch, drive
 from mapsto.engine.loop import Run, Settings
 from mapsto.engine.watch import Asked, signals
-from mapsto.runs import events, text
+from mapsto.runs import events, health, text
 from mapsto.runs import place as places
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.events import Event, Finished, Found, Judged, Planned, Progress
@@ -38,7 +37,6 @@ from mapsto.runs.plan import Reason
 from mapsto.runs.text import Text
 
 OVERRUN = 1.5  # budgets after which a run ends before its time
-LOOKS = 20
 
 
 @final
@@ -50,6 +48,7 @@ class Plan:
     text: str  # sha256
     tokenizer: str  # sha256
     steps: int = option(above=0, help="updates")
+    probe: str | None = None  # sha256
     stop: int | None = option(None, least=1, help="the step at which the budget ended the run before its time")
     budget: float | None = option(None, above=0, help="seconds after which the run ends before its time")
     seconds: float = 0.0
@@ -122,10 +121,10 @@ def _planned(request: PretrainConfig, data: Text, place: Place | None) -> Plan:
     """The unfinished run's plan, the request's own, or a new one; written down before anything is computed."""
     known = (place.plan(request) if place is not None else None) or request.plan
     plan = _derived(request, data) if known is None else Plan.load(known)
-    if (plan.text, plan.tokenizer) != (data.text, data.store.manifest["tokenizer"]):
-        raise OutputError("the text changed since this run was planned; choose another out to start anew")
-    if plan.source != _source(data):
-        raise OutputError("the source changed since this run was planned; choose another out to start anew")
+    now = data.fingerprints()
+    then = {"text": plan.text, "tokenizer": plan.tokenizer, "probe": plan.probe, "source": plan.source}
+    if other := [name for name, known in then.items() if now.get(name) != known]:
+        raise OutputError(f"the {' and the '.join(other)} changed since this run was planned; choose another out to start anew")
     plan.machine.settle()
     if place is not None:
         place.record(request, plan.plain())
@@ -149,14 +148,12 @@ def _derived(request: PretrainConfig, data: Text) -> Plan:
         ("precision", machine.precision, machine.reasons[-1]),
         ("pace", f"{pace * data.size.batch:,.0f} positions/s", "measured on batches of this text"),
         ("length", f"{steps:,} steps", f"{steps / batches.per_epoch:.1f} passes over the text"),
+        health.looks(data, steps).reason(),
     )
     budget = length.amount if isinstance(length, Duration) and length.unit == "seconds" else None
-    return Plan(machine, data.text, data.store.manifest["tokenizer"], steps, None, budget, seconds, memory, reasons,
-                _source(data))  # fmt: skip
-
-
-def _source(data: Text) -> str | None:
-    return None if data.start is None else data.start.sha256
+    marks = data.fingerprints()
+    return Plan(machine, marks["text"], marks["tokenizer"], steps, marks.get("probe"), budget=budget, seconds=seconds,
+                memory=memory, reasons=reasons, source=marks.get("source"))  # fmt: skip
 
 
 def _settings(data: Text, steps: int | Duration) -> Settings:
@@ -174,7 +171,6 @@ class _Learning:
     def __init__(self, request: PretrainConfig, data: Text, plan: Plan, place: Place, asked: Asked) -> None:
         self.request, self.data, self.plan, self.place, self.asked = request, data, plan, place, asked
         self.begun = time.perf_counter()
-        self.held = data.batches(held=True)
 
     def events(self) -> Stream:
         """The steps, the table, the bundle."""
@@ -183,18 +179,13 @@ class _Learning:
         run = Run(
             objective, encoder, batches, _settings(self.data, self.plan.steps), [("", 1.0)], machine, batches.per_epoch
         )
-        figures: dict[str, float] = {}
-
-        def judged() -> dict[str, float]:
-            return text.look(objective, encoder, self.held, machine)
-
+        looker = health.Health(self.data, objective, encoder, machine, self.plan.steps)
         watch = Watch(self.asked, self._overdue, self._overran, self.request.tensorboard)
         name = self.request.objective
-        before = {} if self.data.start is None else judged()
-        for event in drive(run, self.place.work / name, name, watch, judged, LOOKS, self.plan.stop):
+        before = None if self.data.start is None else looker.before()
+        for event in drive(run, self.place.work / name, name, watch, looker, looker.planned.count, self.plan.stop):
             yield self._shown(event)
-        figures = judged()
-        table = self._table(figures, before)
+        table = health.table(self.data, looker.last(), before)
         yield Judged(tuple(table["lines"]), table)
         facts = self._facts(table, objective, spec)
         mapping = Composed(self.data.codec(), encoder.eval(), None)
@@ -219,24 +210,6 @@ class _Learning:
         """Write down where the budget ended the run, before it ends: a resumed or repeated one ends there too."""
         self.plan = replace(self.plan, stop=step)
         self.place.record(self.request, self.plan.plain())
-
-    def _table(self, figures: Mapping[str, float], before: Mapping[str, float]) -> dict[str, Any]:
-        """Held-out figures beside chance, and those of the source before the first step where there is one."""
-        loss, chance = -figures["log_likelihood"], self.data.chance()
-        rest = {name: value for name, value in figures.items() if name != "log_likelihood"}
-        lines = [f"held-out loss\t{loss:.4f} nats a token; by the frequencies of the words alone {chance:.4f}, uniformly "
-                 f"{math.log(self.data.store.manifest['vocabulary']):.4f}",
-                 *(f"{name}\t{value:.4f}" for name, value in rest.items())]  # fmt: skip
-        found: dict[str, Any] = {"loss": loss, "chance": chance, **rest}
-        if before:
-            found["before"] = {"loss": -before["log_likelihood"], **{name: before[name] for name in rest}}
-            lines.insert(
-                1, f"before\t{found['before']['loss']:.4f} nats a token: what the source costs on the same text"
-            )
-        if self.request.objective == "causal":
-            found["bits_per_byte"] = loss / math.log(2) / self.data.bytes_a_token()
-            lines.append(f"bits per byte\t{found['bits_per_byte']:.4f}")
-        return {**found, "lines": lines}
 
     def _facts(self, table: Mapping[str, Any], objective: Objective, spec: Mapping[str, Any]) -> Facts:
         shorts = [" ".join(line.split()) for line in self._documents()]

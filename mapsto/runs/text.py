@@ -28,9 +28,10 @@ from mapsto.data.store import Store
 from mapsto.encoders import ENCODERS
 from mapsto.objectives.causal import Causal
 from mapsto.objectives.masked import Masked
-from mapsto.runs import carry, size
+from mapsto.runs import carry, probe, size
 from mapsto.runs.carry import Start
 from mapsto.runs.config import PretrainConfig
+from mapsto.runs.probe import Labelled
 from mapsto.runs.size import Size
 
 LOOK = 1 << 16  # held-out positions of one look
@@ -48,6 +49,7 @@ class Text:
     store: Store
     held: NDArray[np.bool_]
     start: Start | None = None  # what the run goes on from
+    labelled: Labelled | None = None  # what the features are probed by
 
     @cached_property
     def report(self) -> Report:
@@ -65,13 +67,20 @@ class Text:
         return (*(line.strip() for line in self.report.lines()),
                 f"{manifest['tokens']:,} tokens of {manifest['vocabulary']:,} kinds, "
                 f"{manifest['bytes'] / manifest['tokens']:.1f} bytes each",
-                f"{learnt:,} documents to learn from, {int(self.held.sum()):,} held out")  # fmt: skip
+                f"{learnt:,} documents to learn from, {int(self.held.sum()):,} held out",
+                *(() if self.labelled is None else (self.labelled.line(),)))  # fmt: skip
 
     def plain(self) -> dict[str, Any]:
         """The same for machines."""
         manifest = self.store.manifest
         return {"corpus": self.report.plain(), "tokens": manifest["tokens"], "vocabulary": manifest["vocabulary"],
-                "held_out": int(self.held.sum()), "fingerprints": {"text": self.text, "tokenizer": manifest["tokenizer"]}}  # fmt: skip
+                "held_out": int(self.held.sum()), "fingerprints": self.fingerprints()}  # fmt: skip
+
+    def fingerprints(self) -> dict[str, str]:
+        """sha256 of each thing that a run's result depends on."""
+        found = {"text": self.text, "tokenizer": str(self.store.manifest["tokenizer"])}
+        found |= {} if self.labelled is None else {"probe": self.labelled.fingerprint}
+        return found if self.start is None else {**found, "source": self.start.sha256}
 
     def batches(self, held: bool = False) -> Packed:
         """The batches to learn from, or the held-out ones."""
@@ -107,23 +116,30 @@ class Text:
             return TextCodec(self.tokenizer, self.size.context)
         return TextCodec(self.tokenizer, self.start.source.usual, types=self.start.source.types)
 
-    def chance(self) -> float:
-        """Nats of a held-out token by the frequencies of what is learnt from, each word counted once more."""
+    @cached_property
+    def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(V,) how often each token occurs in what is learnt from, and in what is held out."""
         vocabulary, ends = int(self.store.manifest["vocabulary"]), self.store.starts
-        counts = {side: np.zeros(vocabulary, np.int64) for side in (False, True)}
+        counts = np.zeros((2, vocabulary), np.int64)
         for first in range(0, len(self.held), 4096):
             held = self.held[first : first + 4096]
             sizes = np.diff(ends[first : first + len(held) + 1])
             tokens = self.store.tokens[ends[first] : ends[first + len(held)]]
-            for side in counts:
-                counts[side] += np.bincount(tokens[np.repeat(held == side, sizes)], minlength=vocabulary)
-        shares = (counts[False] + 1) / (counts[False] + 1).sum()
-        return float(-(counts[True] * np.log(shares)).sum() / max(1, counts[True].sum()))
+            for side in (0, 1):
+                counts[side] += np.bincount(tokens[np.repeat(held == bool(side), sizes)], minlength=vocabulary)
+        return counts[0], counts[1]
+
+    def chance(self) -> float:
+        """Nats of a held-out token by the frequencies of what is learnt from, each word counted once more."""
+        learnt, held = self.counts
+        shares = (learnt + 1) / (learnt + 1).sum()
+        return float(-(held * np.log(shares)).sum() / max(1, held.sum()))
 
     def bytes_a_token(self) -> float:
-        """Of the held-out documents."""
+        """Of the held-out documents, whose ends a causal model is asked for too."""
         tokens = np.diff(self.store.starts)[self.held].sum()
-        return float(self.store.sizes[self.held].sum() / max(1, tokens))
+        ends = self.held.sum() if self.request.objective == "causal" else 0
+        return float(self.store.sizes[self.held].sum() / max(1, tokens + ends))
 
 
 def read(request: PretrainConfig) -> Text:
@@ -132,6 +148,7 @@ def read(request: PretrainConfig) -> Text:
     Raises:
         DataError, ConfigError, OutputError: as their names say.
     """
+    labelled = probe.read(request)
     data: Any = list(request.data) if len(request.data) != 1 else request.data[0]
     cleaning = Cleaning(document=request.document, text=request.text, duplicates=request.duplicates)
     text = corpus.fingerprint(data, cleaning)
@@ -159,16 +176,18 @@ def read(request: PretrainConfig) -> Text:
     tokens = int(kept.manifest["tokens"])
     shape = (size.derive(request, int(kept.manifest["vocabulary"]), tokens) if start is None
              else size.carried(request, start, tokens))  # fmt: skip
-    return Text(request, shape, text, tokenizer, kept, corpus.heldout(kept.keys, request.held, request.seed), start)
+    held = corpus.heldout(kept.keys, request.held, request.seed)
+    return Text(request, shape, text, tokenizer, kept, held, start, labelled)
 
 
 @torch.inference_mode()
-def look(objective: Objective, encoder: Encoder, batches: Packed, machine: Any) -> dict[str, float]:
-    """Held-out figures, the mean log-likelihood of a target first, then the objective's own parts; the same batches every time."""
+def look(objective: Objective, encoder: Encoder, batches: Packed, machine: Any, most: int = LOOK) -> dict[str, float]:
+    """Held-out figures, the mean log-likelihood of a target first, then the objective's own parts; the same batches every
+    time, of about `most` positions."""
     objective.eval()
     encoder.eval()
     total, count, parts = 0.0, 0.0, dict[str, float]()
-    for step in range(min(batches.per_epoch, max(1, LOOK * batches.per_epoch // batches.positions))):
+    for step in range(min(batches.per_epoch, max(1, most * batches.per_epoch // batches.positions))):
         for number, batch in enumerate(batches(step)):
             shown = objective.corrupt(batch, number, step)
             with machine.autocast():

@@ -19,7 +19,7 @@ from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.durations import Duration
 from mapsto.data.loader import Loader
 from mapsto.engine import infer
-from mapsto.engine.drive import Noted, Watch, drive
+from mapsto.engine.drive import Look, Noted, Watch, drive
 from mapsto.engine.loop import Run, Settings
 from mapsto.strategies import freeze, lowrank
 from mapsto.strategies.job import Candidate, Indices, Job, copied
@@ -102,7 +102,7 @@ def tune(
         return infer.collect(lambda b: task.predict(moving, b), judge, count, job.machine)
 
     truth = job.target[job.judge]
-    look = (lambda: task.metrics(scores(), truth)) if len(truth) else None
+    look = (lambda _: Look(task.metrics(scores(), truth))) if len(truth) else None
     yield from drive(run, job.place / plan.rung, plan.rung, watch, look, plan.looks, plan.stop)
     found = scores() if len(truth) else torch.empty(0)
     extras = lowrank.files(handle) if handle is not None else {}

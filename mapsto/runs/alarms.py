@@ -1,0 +1,84 @@
+"""What may go wrong while a model learns, read off its looks and steps: pure functions, one sentence each, with what to do.
+
+collapse   the features of held-out texts have lost most of their directions, or hardly differ at all
+dead       most units of the feed-forward layers never fire
+spike      the loss of a step leaps far above those just before
+overfit    the held-out loss rises while the training loss falls
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+Looks = Sequence[Mapping[str, Any]]  # figures by name, with `step`; the latest last
+Steps = Sequence[Mapping[str, Any]]  # `step`, `loss`, `norm`: those since the last look and some before
+
+BEFORE = 32  # steps that a spike is held against
+_RANK, _SPREAD = 0.2, 1e-4  # of the highest effective rank so far; of the squared length
+_DEAD = 0.5
+_RISE, _WAIT = 0.02, 3  # relative to the best held-out loss; looks since that
+
+
+def found(looks: Looks, steps: Steps) -> dict[str, str]:
+    """Name ↦ sentence of each alarm that the latest look gives reason for."""
+    said = {name: alarm(looks, steps) for name, alarm in _ALARMS.items()}
+    return {name: line for name, line in said.items() if line is not None}
+
+
+def spikes(losses: Sequence[float]) -> list[int]:
+    """Where a loss is above the median of the `BEFORE` before it by ten of their deviations, and by a fifth."""
+    places = []
+    for at in range(BEFORE, len(losses)):
+        held = losses[at - BEFORE : at]
+        middle = median(held)
+        deviation = 1.4826 * median(abs(x - middle) for x in held)  # a normal one's standard deviation
+        if losses[at] > middle + max(10 * deviation, 0.2 * abs(middle)):
+            places.append(at)
+    return places
+
+
+def _collapse(looks: Looks, steps: Steps) -> str | None:
+    ranks = [look["effective_rank"] for look in looks if "effective_rank" in look]
+    if len(ranks) < 2:
+        return None
+    if (share := looks[-1]["spread"]) < _SPREAD:
+        return (f"collapse: features of held-out texts differ by {share:.1g} of their squared length; lower the rate "
+                "(--rate) or start anew with another --seed")  # fmt: skip
+    if ranks[-1] < _RANK * max(ranks):
+        return (f"collapse: features of held-out texts use {ranks[-1]:.1f} directions where they used {max(ranks):.1f}; "
+                "lower the rate (--rate) or stop here: the best weights so far are kept")  # fmt: skip
+    return None
+
+
+def _dead(looks: Looks, steps: Steps) -> str | None:
+    share = looks[-1].get("dead", 0.0)
+    if share < _DEAD:
+        return None
+    return f"dead: {share:.0%} of the feed-forward units fire for no held-out token; lower the rate (--rate)"
+
+
+def _spike(looks: Looks, steps: Steps) -> str | None:
+    places = spikes([step["loss"] for step in steps])
+    if not places:
+        return None
+    worst = max(places, key=lambda i: steps[i]["loss"])
+    usual = median(step["loss"] for step in steps[worst - BEFORE : worst])
+    return (f"spike: the loss of step {steps[worst]['step']:,} was {steps[worst]['loss']:.3g} after {usual:.3g} before; one "
+            "alone does no harm, if they go on lower the rate (--rate)")  # fmt: skip
+
+
+def _overfit(looks: Looks, steps: Steps) -> str | None:
+    losses = [-look["log_likelihood"] for look in looks]
+    best = min(range(len(losses)), key=losses.__getitem__)
+    risen = losses[-1] > losses[best] * (1 + _RISE) and len(losses) - 1 - best >= _WAIT
+    if not (risen and looks[-1]["train_loss"] < looks[best]["train_loss"]):
+        return None
+    return (f"overfit: held-out loss {losses[-1]:.3f} after {losses[best]:.3f} at step {looks[best]['step']:,}, while that of "
+            "training falls; give more text, a smaller --size or a shorter --budget")  # fmt: skip
+
+
+_ALARMS: dict[str, Callable[[Looks, Steps], str | None]] = {
+    "collapse": _collapse, "dead": _dead, "spike": _spike, "overfit": _overfit,
+}  # fmt: skip

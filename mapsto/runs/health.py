@@ -1,0 +1,216 @@
+"""How a pretraining fares while it runs: what each look at it measures, how often and at how much one looks.
+
+    held-out loss and accuracy, the accuracy of frequent, middle and rare tokens, bits per byte, the effective rank and
+    spread of features, dead units, training loss since the last look; a probe where one is named
+
+A look costs forward passes, a step of training about three of them. Looks take about `SHARE` of a run's work: first the
+text and the rows that are looked at shrink, to a quarter, then looks become fewer, then the text and the rows shrink again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mapsto.codecs.text import TextCodec
+from mapsto.core.contracts import Batch, Encoded, Encoder, Objective
+from mapsto.core.machine import Machine
+from mapsto.engine.drive import Look
+from mapsto.engine.watch import Past
+from mapsto.metrics import features
+from mapsto.nn.transformer import Block
+from mapsto.objectives.causal import Causal
+from mapsto.objectives.masked import Masked
+from mapsto.runs import alarms, probe, samples, text
+from mapsto.runs.plan import Reason
+from mapsto.runs.probe import Labelled, Probe
+from mapsto.runs.text import Text
+
+SHARE = 0.05
+BANDS = ("frequent", "middle", "rare")  # a third of the running text each
+_LEAST, _MOST = 4, 20  # looks
+_ROWS, _ASKED = 2048, 4096  # features, and tokens judged by frequency, in a look
+_FEWEST = 200  # rows of a probe
+
+
+@final
+@dataclass(frozen=True)
+class Looks:
+    """How many looks, and at how many held-out positions and labelled rows each."""
+
+    count: int
+    positions: int
+    rows: int
+
+    def reason(self) -> Reason:
+        """What it comes to, as a line of the plan."""
+        what = f"{self.positions:,} held-out positions" + (f" and {self.rows:,} labelled rows" if self.rows else "")
+        return ("looks", f"{self.count}, at {what} each", f"about {SHARE:.0%} of the work")
+
+
+def looks(data: Text, steps: int) -> Looks:
+    """What `SHARE` of the work of `steps` steps allows."""
+    context = data.size.context
+    held = min(text.LOOK, data.batches(held=True).positions)
+    rows, long = (0, 0) if data.labelled is None else (len(data.labelled.codes), _lengths(data, data.labelled))
+    allowed = SHARE * 3 * steps * data.size.batch
+    count = max(_LEAST, min(_MOST, int(4 * allowed / (held + long))))
+    part = min(1.0, allowed / count / (held + long))
+    return Looks(count, max(context, int(part * held)), min(rows, max(_FEWEST, int(part * rows))))
+
+
+def _lengths(data: Text, labelled: Labelled) -> int:
+    codec = TextCodec(data.tokenizer, data.size.context)
+    return int(np.minimum(codec.lengths(list(labelled.rows.texts)), data.size.context).sum())
+
+
+@final
+class Health:
+    """Looks at one run; `last` is the look at everything, when it is over."""
+
+    def __init__(self, data: Text, objective: Objective, encoder: Encoder, machine: Machine, steps: int) -> None:
+        self._data, self._objective, self._encoder, self._machine = data, objective, encoder, machine
+        self.planned, self._held = looks(data, steps), data.batches(held=True)
+        self._probe = self._probing(self.planned.rows)
+
+    def __call__(self, past: Past) -> Look:
+        """Figures, the deciding one first; alarms that were not raised before; at times a sample."""
+        before = [event for event in past.events if event["event"] == "valid"]
+        since = before[-1]["step"] if before else 0
+        losses = [step["loss"] for step in past.steps if step["step"] > since]
+        figures = {**self._figures(self._probe, self.planned.positions), "train_loss": sum(losses) / len(losses)}
+        now = {**figures, "step": past.steps[-1]["step"]}
+        raised = {event["event"] for event in past.events}
+        notes = {name: line for name, line in alarms.found([*before, now], past.steps).items() if name not in raised}
+        number = len(before) + 1
+        if not number & (number - 1):  # 1, 2, 4, 8, …
+            shown = samples.line(self._data, self._objective, self._encoder, self._machine)
+            notes |= {"sample": shown} if shown else {}
+        return Look(figures, notes)
+
+    def last(self) -> dict[str, float]:
+        """The figures of a look at as much as is ever looked at."""
+        return self._figures(self._probing(probe.MOST), text.LOOK)
+
+    def before(self) -> float:
+        """Nats a token that the untouched source costs on the held-out text."""
+        return -text.look(self._objective, self._encoder, self._held, self._machine)["log_likelihood"]
+
+    def _probing(self, rows: int) -> Probe | None:
+        if self._data.labelled is None:
+            return None
+        codec = TextCodec(self._data.tokenizer, self._data.size.context, "cut")
+        return Probe(self._data.labelled, rows, codec, self._data.request.seed)
+
+    def _figures(self, probed: Probe | None, positions: int) -> dict[str, float]:
+        found = probed.figures(self._encoder, self._machine) if probed is not None else {}
+        with Seen(self._data, self._objective, self._encoder) as seen:
+            found |= text.look(self._objective, self._encoder, self._held, self._machine, positions)
+        bits = -found["log_likelihood"] / math.log(2) / self._data.bytes_a_token()
+        return {**found, _bits(self._objective.name): bits, **seen.figures()}
+
+
+@final
+class Seen:
+    """What passes through an encoder within a `with` block: features, units that fire, tokens that are found."""
+
+    def __init__(self, data: Text, objective: Objective, encoder: Encoder) -> None:
+        self._objective, self._encoder = objective, encoder
+        self._band = bands(data.counts[0])
+        self._pooled: list[Tensor] = []
+        self._fired: dict[nn.Module, Tensor] = {}
+        self._tally = torch.zeros(2, len(BANDS), dtype=torch.int64)  # asked for, found
+        self._hooks: list[Any] = []
+
+    def __enter__(self) -> Seen:
+        self._hooks = [self._encoder.register_forward_hook(self._encoded)]
+        if self._encoder.spec().get("activation") in ("relu", "relu2"):
+            self._hooks += [block.up.register_forward_hook(self._up)
+                            for block in self._encoder.depths if isinstance(block, Block)]  # fmt: skip
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def figures(self) -> dict[str, float]:
+        """What was seen, by name; nothing for what was not there to see."""
+        found: dict[str, float] = {}
+        asked, right = self._tally.tolist()
+        found |= {f"accuracy_{band}": right[i] / asked[i] for i, band in enumerate(BANDS) if asked[i]}
+        if self._pooled:
+            pooled = torch.cat(self._pooled)
+            found |= {"effective_rank": features.effective_rank(pooled), "spread": features.spread(pooled)}
+        if self._fired:
+            found["dead"] = float((~torch.cat(list(self._fired.values()))).double().mean())
+        return found
+
+    def _encoded(self, module: nn.Module, given: tuple[Batch], made: Encoded) -> None:
+        if sum(map(len, self._pooled)) < _ROWS:
+            self._pooled.append(made.pooled.float().cpu())
+        if not isinstance(self._objective, (Masked, Causal)) or int(self._tally[0].sum()) >= _ASKED:
+            return
+        labels = given[0]["labels"]
+        asked = (labels >= 0).nonzero().squeeze(1)[:_ASKED]
+        wanted = labels[asked]
+        right = self._objective.scores(self._encoder, made.rows[asked]).argmax(1) == wanted
+        band = self._band[wanted.cpu()]
+        self._tally += torch.stack([torch.bincount(part, minlength=len(BANDS)) for part in (band, band[right.cpu()])])
+
+    def _up(self, module: nn.Module, given: tuple[Tensor], made: Tensor) -> None:
+        fires = (made > 0).flatten(0, -2).any(0).cpu()
+        self._fired[module] = self._fired[module] | fires if module in self._fired else fires
+
+
+def bands(counts: Any) -> Tensor:
+    """(V,) which of `BANDS` a token belongs to, by its count: each holds about a third of all occurrences."""
+    order = np.argsort(-counts, kind="stable")
+    before = counts[order].cumsum() - counts[order]
+    band = np.empty(len(counts), np.int64)
+    band[order] = np.minimum(before * len(BANDS) // max(1, int(counts.sum())), len(BANDS) - 1)
+    return torch.from_numpy(band)
+
+
+def _bits(objective: str) -> str:
+    """Bits per byte are those of a whole text only where each token is foretold from those before."""
+    return "bits_per_byte" if objective == "causal" else "bits_per_hidden_byte"
+
+
+def table(data: Text, figures: Mapping[str, float], before: float | None = None) -> dict[str, Any]:
+    """Held-out figures beside chance, and beside the loss `before` the first step where the run went on from a model."""
+    loss, chance = -figures["log_likelihood"], data.chance()
+    told = {"loss": loss, "chance": chance, **{k: v for k, v in figures.items() if k != "log_likelihood"}}
+    lines = [f"held-out loss\t{loss:.4f} nats a token; by the frequencies of the words alone {chance:.4f}, uniformly "
+             f"{math.log(data.store.manifest['vocabulary']):.4f}"]  # fmt: skip
+    if before is not None:
+        told["before"] = {"loss": before}
+        lines.append(f"before\t{before:.4f} nats a token: what the source costs on the same text")
+    by_band = [f"{band} {figures[f'accuracy_{band}']:.3f}" for band in BANDS if f"accuracy_{band}" in figures]
+    for name, value in figures.items():
+        if name == "accuracy" and by_band:
+            lines.append(f"accuracy\t{value:.4f}; of words by thirds of the text: {', '.join(by_band)}")
+        elif name == "bits_per_byte":
+            lines.append(f"bits per byte\t{value:.4f}")
+        elif name == "bits_per_hidden_byte":
+            lines.append(
+                f"bits per hidden byte\t{value:.4f}, both sides in view: not to be compared with a causal model's"
+            )
+        elif name == "effective_rank":
+            lines.append(
+                f"effective rank\t{value:.1f} directions of {data.size.encoder['width']} in features of held-out texts"
+            )
+        elif name == "dead":
+            lines.append(f"dead units\t{value:.1%} of the feed-forward layers")
+        elif name == "probe" and data.labelled is not None:
+            lines.append(f"probe\t{value:.4f} by a linear head, {figures['knn']:.4f} by neighbours, {data.labelled.majority:.4f} by "
+                         "the commonest class; these rows chose the weights")  # fmt: skip
+        elif name not in ("log_likelihood", "spread", "knn") and not name.startswith("accuracy_"):
+            lines.append(f"{name}\t{value:.4f}")
+    return {**told, "lines": lines}
