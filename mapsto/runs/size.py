@@ -93,7 +93,7 @@ def carried(request: PretrainConfig, start: Start, corpus: int) -> Size:
     rank = max(i for i, (width, _, _) in enumerate(SIZES.values()) if i == 0 or width <= spec["width"])
     context = request.context or min(start.source.limit, _CONTEXT[objective][rank])
     batch = request.batch or max(context, min(_BATCH[objective][rank], corpus // 20))
-    _check(1, 1, context, batch)
+    _check(request, 1, 1, context, batch)
     parameters = sum(p.numel() for p in (*start.source.encoder.parameters(), *start.objective.parameters()))
     whole, why = _horizon(objective, parameters, corpus)
     tokens, recipe = whole // CARRIED, "modern" if spec["qk_norm"] else "classic"
