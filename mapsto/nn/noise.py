@@ -1,0 +1,45 @@
+"""How often a word is kept and how often it is drawn as noise, from how often it occurs.
+
+    kept       p(w) = (√(c/t) + 1) · t/c,  t = sample · N, at most 1       (as word2vec.c and gensim compute it)
+    noise      q(w) ∝ c^0.75                                               (Mikolov et al. 2013)
+
+Both as 32-bit thresholds, so that drawing is comparing bits; noise by the alias method (Walker 1977; Vose 1991): entry s,
+uniformly drawn, is s itself with chance `chance[s]` and `alias[s]` otherwise.
+
+`V` words, `c` (V,) counts, `N` their sum.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FULL = 2**32 - 1
+
+Counts = NDArray[np.int64]
+
+
+def keep(counts: Counts, sample: float) -> NDArray[np.uint32]:
+    """(V,) thresholds: a word is kept where 32 drawn bits are at most this; every word where `sample` is 0."""
+    share = counts / max(1, counts.sum()) / (sample or np.inf)
+    share = np.maximum(share, 1e-12)  # a word that never occurs is kept
+    return _thresholds((np.sqrt(share) + 1) / share if sample else np.ones(len(counts)))
+
+
+def alias(counts: Counts, power: float = 0.75) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
+    """(V,) thresholds and (V,) aliases of the noise."""
+    weights = counts.astype(np.float64) ** power * (counts > 0)
+    left = weights * (len(counts) / weights.sum())
+    chance, other = np.ones(len(counts)), np.arange(len(counts), dtype=np.int32)
+    small, large = list(np.flatnonzero(left < 1)), list(np.flatnonzero(left >= 1))
+    while small and large:
+        poor, rich = small.pop(), large[-1]
+        chance[poor], other[poor] = left[poor], rich
+        left[rich] -= 1 - left[poor]
+        if left[rich] < 1:
+            small.append(large.pop())
+    return _thresholds(chance), other
+
+
+def _thresholds(chances: NDArray[np.float64]) -> NDArray[np.uint32]:
+    return (np.minimum(chances, 1.0) * _FULL).astype(np.uint32)

@@ -1,0 +1,133 @@
+"""The two tables of word2vec, trained in place by its kernels: `Word2Vec(start, stop, rate, slope)` is one sweep.
+
+Rows are rounded up to a multiple of sixteen entries, of which those beyond the width are 0 and stay 0. Words without a
+count (a row kept for unknown words) are neither drawn nor moved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mapsto.core import random
+from mapsto.core.errors import ConfigError, DataError
+from mapsto.nn import noise
+
+KINDS = ("skipgram", "cbow")
+_ROUND = 16
+_CHUNK = 1 << 22
+
+
+@final
+@dataclass(frozen=True)
+class Tally:
+    """What a sweep over positions came to: the loss of the `looked` examples that were looked at, of `examples`."""
+
+    loss: float = 0.0
+    looked: int = 0
+    examples: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.loss + other.loss, self.looked + other.looked, self.examples + other.examples)
+
+
+@final
+class Word2Vec:
+    """Tables over a corpus.
+
+    Args:
+        tokens: (N,) word ids, of any integer type (a memory-mapped file is read as it lies); each below V.
+        offsets: (documents + 1,) where documents begin and end in it, from 0 to N.
+        counts: (V,) how often each word occurs; 0 for a row that is no word.
+        kind: "skipgram" or "cbow".
+        width: D; window: the most words to either side; negatives: K; sample: sub-sampling, 0 for none.
+        seed: everything that is drawn follows from it and from the position.
+        start: (V, D) and (V, D) tables to go on from; otherwise inputs are uniform in ±1/(2D) and outputs 0.
+
+    Raises:
+        ConfigError: an option out of range. DataError: a corpus that cannot be trained on.
+    """
+
+    def __init__(self, tokens: NDArray[Any], offsets: NDArray[Any], counts: NDArray[Any], *, kind: str = "skipgram",
+                 width: int = 100, window: int = 5, negatives: int = 5, sample: float = 1e-3, seed: int = 0,
+                 start: tuple[Tensor, Tensor] | None = None) -> None:  # fmt: skip
+        from mapsto.nn import word2vec as kernels
+
+        _check(kind, width, window, negatives, sample)
+        self._tokens, self._offsets = tokens.view(np.ndarray), np.ascontiguousarray(offsets, np.int64)
+        counts = np.ascontiguousarray(counts, np.int64)
+        _check_corpus(self._tokens, self._offsets, counts)
+        self.positions, self.width = len(tokens), width
+        self.wide = -(-width // _ROUND) * _ROUND
+        self._draw, self._train = kernels.draw, getattr(kernels, kind)
+        self._keep, self._noise = noise.keep(counts, sample), noise.alias(counts)
+        self._window, self._negatives = window, negatives
+        self._key = np.uint64(random.key(seed, "word2vec") & 0xFFFF_FFFF_FFFF_FFFF)
+        self._input, self._output = (torch.zeros(len(counts), self.wide) for _ in range(2))
+        self._start(start, seed, counts)
+
+    def _start(self, start: tuple[Tensor, Tensor] | None, seed: int, counts: NDArray[np.int64]) -> None:
+        inputs, outputs = self.weights.values()
+        if start is None:
+            draw = random.stream(seed, "word2vec table").random((len(counts), self.width), np.float32)
+            draw[counts == 0] = 0.5
+            start = torch.from_numpy((draw - 0.5) / self.width), torch.zeros_like(outputs)
+        if faults := [tuple(given.shape) for given in start if given.shape != inputs.shape]:
+            raise ConfigError(f"word2vec: the tables to go on from must be {tuple(inputs.shape)}, got {faults[0]}")
+        inputs.copy_(start[0])
+        outputs.copy_(start[1])
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The live tables (V, D), named as in an encoder `words` and its objective."""
+        return {"encoder.table.weight": self._input[:, : self.width],
+                "objective.outputs.weight": self._output[:, : self.width]}  # fmt: skip
+
+    def __call__(self, start: int, stop: int, rate: float, slope: float) -> Tally:
+        """Train on positions start … stop − 1, counted over all epochs; position p at rate − slope · p."""
+        done = Tally()
+        while start < stop:
+            epoch, begin = divmod(start, self.positions)
+            end = min(self.positions, begin + stop - start)
+            done += self._piece(epoch * self.positions, begin, end, rate, slope)
+            start += end - begin
+        return done
+
+    def drawn(self, shift: int, start: int, stop: int) -> tuple[Any, ...]:
+        """What positions start … stop − 1 are trained on after `shift` positions of earlier epochs (`draw`)."""
+        return self._draw(self._tokens, self._offsets, self._keep, *self._noise, self._key, shift, start, stop,
+                          self._window, self._negatives)  # type: ignore[no-any-return]  # fmt: skip
+
+    def _piece(self, shift: int, start: int, stop: int, rate: float, slope: float) -> Tally:
+        tables = (table.numpy().reshape(-1) for table in (self._input, self._output))
+        loss, looked, examples = self._train(*tables, self.wide, *self.drawn(shift, start, stop), rate, slope)
+        return Tally(loss, looked, examples)
+
+
+def _check(kind: str, width: int, window: int, negatives: int, sample: float) -> None:
+    faults = [] if kind in KINDS else [f"no kind {kind!r}, there is {KINDS[0]!r} and {KINDS[1]!r}"]
+    whole = {"width": width, "window": window, "negatives": negatives}
+    faults += [f"{name} must be at least 1, got {value!r}" for name, value in whole.items() if value < 1]
+    if not 0 <= sample < 1:
+        faults.append(f"sample must be from 0 to below 1, got {sample!r}")
+    if faults:
+        raise ConfigError("word2vec: " + "; ".join(faults))
+
+
+def _check_corpus(tokens: NDArray[Any], offsets: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+    if len(tokens) == 0 or (counts > 0).sum() < 2:
+        raise DataError(f"word2vec: the corpus has {len(tokens)} tokens of {(counts > 0).sum()} words, and it takes two "
+                        "different words to learn; give more text or a lower min count")  # fmt: skip
+    if offsets[0] != 0 or offsets[-1] != len(tokens) or (np.diff(offsets) < 0).any():
+        raise DataError(f"word2vec: documents must lie one after the other from 0 to {len(tokens)}, but they go from "
+                        f"{offsets[0]} to {offsets[-1]}; build the token store again")  # fmt: skip
+    for start in range(0, len(tokens), _CHUNK):
+        part = tokens[start : start + _CHUNK]
+        if int(part.min()) < 0 or int(part.max()) >= len(counts):
+            raise DataError(f"word2vec: the corpus holds word {int(part.max())} at or after token {start}, but only words "
+                            f"0 to {len(counts) - 1} are counted; build the token store again")  # fmt: skip
