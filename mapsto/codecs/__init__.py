@@ -2,4 +2,4 @@
 
 from mapsto.core.menus import Menu
 
-CODECS = Menu("codecs", {"text": "mapsto.codecs.text:TextCodec"})
+CODECS = Menu("codecs", {"text": "mapsto.codecs.text:TextCodec", "words": "mapsto.codecs.words:WordsCodec"})

@@ -9,6 +9,7 @@ ENCODERS = Menu(
         "recurrent": "mapsto.encoders.recurrent:Recurrent",
         "convnet": "mapsto.encoders.convnet:Convnet",
         "hub": "mapsto.encoders.hub:Hub",
+        "words": "mapsto.encoders.words:Words",
         "siamese": "mapsto.encoders.towers:Siamese",
     },
 )

@@ -91,7 +91,7 @@ class Sweep(Iterator[Step]):
     def __init__(self, kernel: Kernel, settings: Settings) -> None:
         if settings.length.unit in ("examples", "fraction"):
             raise ConfigError(f"length: expected epochs, steps or a time, got {str(settings.length)!r}; "
-                              "write e.g. '5 epochs'")  # fmt: skip
+                              "write '5 epochs'")  # fmt: skip
         self.settings, self.index = settings, 0
         self._kernel = kernel
         self._positions: int | None = None
@@ -101,7 +101,11 @@ class Sweep(Iterator[Step]):
         """Positions in the whole run; the first call measures the pace for a wall time."""
         if self._positions is None:
             amount, unit = self.settings.length.amount, self.settings.length.unit
-            each = {"epochs": lambda: self._kernel.positions, "steps": lambda: self.settings.block, "seconds": self.pace}
+            each = {
+                "epochs": lambda: self._kernel.positions,
+                "steps": lambda: self.settings.block,
+                "seconds": self.pace,
+            }
             self._positions = max(1, round(amount * each[unit]()))
         return self._positions
 

@@ -132,7 +132,9 @@ def fetch(typing: Any, array: Any, index: Any) -> Any:
 
     def make(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         number = ir.IntType(32)
-        place = builder.bitcast(make_array(signature.args[0])(context, builder, args[0]).data, ir.FloatType().as_pointer())
+        place = builder.bitcast(
+            make_array(signature.args[0])(context, builder, args[0]).data, ir.FloatType().as_pointer()
+        )
         kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(), number, number, number])
         call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         builder.call(call, [builder.gep(place, [args[1]]), *(ir.Constant(number, n) for n in (1, 3, 1))])

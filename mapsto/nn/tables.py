@@ -86,7 +86,7 @@ class Word2Vec:
     def weights(self) -> dict[str, Tensor]:
         """The live tables (V, D), named as in an encoder `words` and its objective."""
         return {"encoder.table.weight": self._input[:, : self.width],
-                "objective.outputs.weight": self._output[:, : self.width]}  # fmt: skip
+                "objective.drawn.outputs.weight": self._output[:, : self.width]}  # fmt: skip
 
     def __call__(self, start: int, stop: int, rate: float, slope: float) -> Tally:
         """Train on positions start … stop − 1, counted over all epochs; position p at rate − slope · p."""

@@ -124,7 +124,7 @@ def _sigmoid(scores: Any, size: int, rate: Any) -> None:
         for j in range(start, start + WIDTH):
             v = _HALF * min(max(scores[j], -_MOST), _MOST)
             s = v * v
-            p = v * (((((( _P[6] * s + _P[5]) * s + _P[4]) * s + _P[3]) * s + _P[2]) * s + _P[1]) * s + _P[0])
+            p = v * ((((((_P[6] * s + _P[5]) * s + _P[4]) * s + _P[3]) * s + _P[2]) * s + _P[1]) * s + _P[0])
             q = ((_Q[3] * s + _Q[2]) * s + _Q[1]) * s + _Q[0]
             scores[j] = -rate * (_HALF + _HALF * p / q)
 

@@ -1,4 +1,4 @@
-"""Menu of objectives that are not tasks: what an encoder learns from before it has labels, or from few."""
+"""The menu of self-supervised objectives: name ↦ where it lives."""
 
 from mapsto.core.menus import Menu
 
@@ -7,6 +7,8 @@ OBJECTIVES = Menu(
     {
         "masked": "mapsto.objectives.masked:Masked",
         "causal": "mapsto.objectives.causal:Causal",
+        "skipgram": "mapsto.objectives.words:SkipGram",
+        "cbow": "mapsto.objectives.words:Cbow",
         "contrast": "mapsto.objectives.contrast:Contrast",
     },
 )

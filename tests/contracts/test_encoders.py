@@ -41,8 +41,10 @@ MADE: dict[str, dict[str, dict[str, Any]]] = {
                              "bos_token_id": None, "eos_token_id": None},
                   "attention": "causal", "pooling": "last"},
     },
+    "words": {weighting: {"vocabulary": 50, "width": 24, "weighting": weighting} for weighting in ("mean", "sif")},
     "siamese": {"transformer": {"encoder": {"name": "transformer", "spec": SIZES}}},
 }  # fmt: skip
+DEPTH = {"words": 0}  # two blocks, unless it says otherwise
 CASES = [(name, variant) for name, variants in MADE.items() for variant in variants]
 pytestmark = pytest.mark.parametrize(("name", "variant"), CASES, ids=lambda v: v)
 
@@ -116,19 +118,20 @@ def test_entry_and_depths_are_modules_of_it_in_order(name: str, variant: str) ->
     encoder = built(name, variant)
     inside = {id(m) for m in encoder.modules()}
     assert {id(encoder.entry), *(id(d) for d in encoder.depths)} <= inside
-    assert len(encoder.depths) == 2
+    assert len(encoder.depths) == DEPTH.get(name, 2)
     seen: list[int] = []
     hooks = [m.register_forward_hook(lambda *_, i=i: seen.append(i))
              for i, m in enumerate([encoder.entry, *encoder.depths])]  # fmt: skip
     encoder(batch(encoder))
     for hook in hooks:
         hook.remove()
-    assert seen == ([0, 1, 2] * 2 if name == "siamese" else [0, 1, 2])
+    once = list(range(1 + DEPTH.get(name, 2)))
+    assert seen == (once * 2 if name == "siamese" else once)
 
 
 def test_gradients_flow_and_frozen_parameters_keep_their_bytes(name: str, variant: str) -> None:
     encoder = built(name, variant).train()
-    frozen: nn.Module = encoder.depths[0]
+    frozen: nn.Module = encoder.depths[0] if encoder.depths else nn.Module()
     frozen.requires_grad_(False)
     before = {n: p.detach().clone() for n, p in encoder.named_parameters()}
     optimiser = torch.optim.SGD([p for p in encoder.parameters() if p.requires_grad], lr=0.1)
@@ -139,7 +142,7 @@ def test_gradients_flow_and_frozen_parameters_keep_their_bytes(name: str, varian
         if id(p) in still:
             assert torch.equal(p, before[n])
             assert p.grad is None
-    for module in (encoder.entry, encoder.depths[1]):
+    for module in (encoder.entry, *encoder.depths[1:]):
         assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in module.parameters())
 
 
