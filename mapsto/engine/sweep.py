@@ -101,12 +101,8 @@ class Sweep(Iterator[Step]):
         """Positions in the whole run; the first call measures the pace for a wall time."""
         if self._positions is None:
             amount, unit = self.settings.length.amount, self.settings.length.unit
-            each = {
-                "epochs": lambda: self._kernel.positions,
-                "steps": lambda: self.settings.block,
-                "seconds": self.pace,
-            }
-            self._positions = max(1, round(amount * each[unit]()))
+            each = {"epochs": self._kernel.positions, "steps": self.settings.block}
+            self._positions = max(1, round(amount * (each[unit] if unit in each else self.pace())))
         return self._positions
 
     @property

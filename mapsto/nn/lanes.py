@@ -4,7 +4,8 @@ numba leaves it to LLVM to find what can run side by side, which in loops of a h
 Here a kernel says it itself: `load`, `store`, `splat`, `fused` (a·b + c), `total` (the sum of the sixteen), `fetch` (into
 the cache, soon to be read). LLVM lowers sixteen lanes to one AVX-512 register, two of AVX2 or four of NEON.
 
-All indices count float32 entries from the start of a C-contiguous array.
+All indices count float32 entries from the start of a C-contiguous array. A kernel that is kept on disk is compiled anew
+when its own file changes, not when this one does.
 """
 
 from __future__ import annotations
@@ -56,13 +57,12 @@ class _Lanes(types.Type):
 _lanes = _Lanes()
 
 
-@final
-@register_model(_Lanes)
-class _Model(models.PrimitiveModel):
-    """A value of the type is one LLVM vector."""
+register_model(_Lanes)(lambda manager, kind: models.PrimitiveModel(manager, kind, _VECTOR))
 
-    def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _VECTOR)
+
+def _primitive(make: Callable[..., Any]) -> Any:
+    """`make` gives the signature for its arguments' types, and what writes LLVM's instructions."""
+    return intrinsic(make)
 
 
 def _place(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
@@ -71,7 +71,7 @@ def _place(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any
     return builder.bitcast(builder.gep(start, [index]), _VECTOR.as_pointer())
 
 
-@intrinsic
+@_primitive
 def load(typing: Any, array: Any, index: Any) -> Any:
     """Entries index … index + 15."""
 
@@ -81,7 +81,7 @@ def load(typing: Any, array: Any, index: Any) -> Any:
     return _lanes(array, types.int64), make
 
 
-@intrinsic
+@_primitive
 def store(typing: Any, array: Any, index: Any, lanes: Any) -> Any:
     """Put the lanes at index … index + 15."""
 
@@ -92,7 +92,7 @@ def store(typing: Any, array: Any, index: Any, lanes: Any) -> Any:
     return types.void(array, types.int64, _lanes), make
 
 
-@intrinsic
+@_primitive
 def splat(typing: Any, value: Any) -> Any:
     """One number sixteen times."""
 
@@ -104,7 +104,7 @@ def splat(typing: Any, value: Any) -> Any:
     return _lanes(types.float32), make
 
 
-@intrinsic
+@_primitive
 def fused(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """a · b + c, in one instruction where the machine has it."""
 
@@ -114,7 +114,7 @@ def fused(typing: Any, a: Any, b: Any, c: Any) -> Any:
     return _lanes(_lanes, _lanes, _lanes), make
 
 
-@intrinsic
+@_primitive
 def total(typing: Any, lanes: Any) -> Any:
     """The sum of the sixteen."""
 
@@ -126,7 +126,7 @@ def total(typing: Any, lanes: Any) -> Any:
     return types.float32(_lanes), make
 
 
-@intrinsic
+@_primitive
 def fetch(typing: Any, array: Any, index: Any) -> Any:
     """Begin to bring an entry into the cache."""
 

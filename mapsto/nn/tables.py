@@ -56,6 +56,7 @@ class Word2Vec:
     def __init__(self, tokens: NDArray[Any], offsets: NDArray[Any], counts: NDArray[Any], *, kind: str = "skipgram",
                  width: int = 100, window: int = 5, negatives: int = 5, sample: float = 1e-3, seed: int = 0,
                  start: tuple[Tensor, Tensor] | None = None) -> None:  # fmt: skip
+        from mapsto.nn import draws
         from mapsto.nn import word2vec as kernels
 
         _check(kind, width, window, negatives, sample)
@@ -64,7 +65,7 @@ class Word2Vec:
         _check_corpus(self._tokens, self._offsets, counts)
         self.positions, self.width = len(tokens), width
         self.wide = -(-width // _ROUND) * _ROUND
-        self._draw, self._train = kernels.draw, getattr(kernels, kind)
+        self._draw, self._train = draws.draw, getattr(kernels, kind)
         self._keep, self._noise = noise.keep(counts, sample), noise.alias(counts)
         self._window, self._negatives = window, negatives
         self._key = np.uint64(random.key(seed, "word2vec") & 0xFFFF_FFFF_FFFF_FFFF)
@@ -98,10 +99,10 @@ class Word2Vec:
             start += end - begin
         return done
 
-    def drawn(self, shift: int, start: int, stop: int) -> tuple[Any, ...]:
-        """What positions start … stop − 1 are trained on after `shift` positions of earlier epochs (`draw`)."""
+    def drawn(self, shift: int, start: int, stop: int) -> Any:
+        """What positions start … stop − 1 are trained on after `shift` positions of earlier epochs (`draws.draw`)."""
         return self._draw(self._tokens, self._offsets, self._keep, *self._noise, self._key, shift, start, stop,
-                          self._window, self._negatives)  # type: ignore[no-any-return]  # fmt: skip
+                          self._window, self._negatives)  # fmt: skip
 
     def _piece(self, shift: int, start: int, stop: int, rate: float, slope: float) -> Tally:
         tables = (table.numpy().reshape(-1) for table in (self._input, self._output))

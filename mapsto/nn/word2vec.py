@@ -9,9 +9,7 @@
 simultaneous: all scores of a centre are of the rows as they stood before it. Shared negatives make a centre two small
 matrix products, of its M contexts by its 1 + K outputs, whose rows are copied side by side first.
 
-`draw` decides what is trained on, `skipgram` and `cbow` train. Every draw hashes (key, position), where the position
-counts all tokens of all epochs, so it does not matter how the positions are cut into pieces. A word is kept with the
-chance that its count gives it; windows run over kept words, never across documents.
+What is trained on is drawn by `nn.draws`.
 
 Shape letters: `S` entries of a row (the width rounded up to 16, the rest 0), `C` centres, `K` negatives, `M` contexts.
 """
@@ -25,10 +23,9 @@ import numpy as np
 from mapsto.nn.lanes import WIDTH, compiled, fetch, fused, load, part, splat, store, total
 
 ROWS, COLUMNS = 2, 6  # rows are filled up to a multiple of these: contexts, outputs
+AHEAD = 8  # words; more than most windows reach
 LOOKS = 63  # the loss is looked at where position & LOOKS is 0
 
-_GOLDEN, _M1, _M2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_S27, _S30, _S31, _S32, _LOW = (np.uint64(n) for n in (27, 30, 31, 32, 0xFFFFFFFF))
 _ZERO, _HALF, _MOST = np.float32(0), np.float32(0.5), np.float32(15.8)
 _P = tuple(np.float32(p) for p in (4.89352455891786e-03, 6.37261928875436e-04, 1.48572235717979e-05,
            5.12229709037114e-08, -8.60467152213735e-11, 2.00018790482477e-13, -2.76076847742355e-16))  # fmt: skip
@@ -37,88 +34,7 @@ _Q = tuple(np.float32(q) for q in (4.89352518554385e-03, 2.26843463243900e-03, 1
 
 
 @part
-def mixed(value: Any) -> Any:
-    """64 bits in which each bit depends on all of the value's (splitmix64; Steele et al. 2014)."""
-    value = value + _GOLDEN
-    value = (value ^ (value >> _S30)) * _M1
-    value = (value ^ (value >> _S27)) * _M2
-    return value ^ (value >> _S31)
-
-
-@compiled
-def draw(tokens: Any, offsets: Any, keep: Any, chance: Any, alias: Any, key: Any, shift: int, start: int, stop: int,
-         window: int, negatives: int) -> Any:  # fmt: skip
-    """What positions start … stop − 1 of an epoch are trained on.
-
-    Args:
-        tokens: (N,) word ids; `offsets` (documents + 1,) where documents begin and end.
-        keep: (V,) uint32; a word stays where 32 drawn bits are at most this.
-        chance, alias: (V,) the alias table of the noise.
-        key, shift: the stream's key, and the positions of the epochs before this one.
-
-    Returns:
-        words (…,) kept word ids; first: the index of the first centre in it; positions, low, high (C,): a centre's
-        position counted over all epochs, and the bounds of its window in `words`; drawn (C, K) negatives.
-    """
-    words = np.empty(stop - start + 2 * window, np.int32)
-    document = np.empty(len(words), np.int32)
-    positions = np.empty(stop - start, np.int64)
-    at = np.searchsorted(offsets, start, "right") - 1
-    first, n = 0, start - 1
-    while n >= offsets[at] and first < window:  # kept words before the piece, nearest first
-        if _kept(tokens[n], keep, key, shift + n):
-            words[first], first = tokens[n], first + 1
-        n -= 1
-    words[:first] = words[:first][::-1].copy()
-    document[:first] = at
-    count = first
-    for n in range(start, stop):
-        while n >= offsets[at + 1]:
-            at += 1
-        if _kept(tokens[n], keep, key, shift + n):
-            words[count], document[count], positions[count - first] = tokens[n], at, shift + n
-            count += 1
-    end, n = count, stop
-    while n < offsets[at + 1] and end < count + window:
-        if _kept(tokens[n], keep, key, shift + n):
-            words[end], document[end], end = tokens[n], at, end + 1
-        n += 1
-    size = count - first
-    low, high = _windows(document, first, count, end, positions, key, window)
-    drawn = np.empty((size, negatives), np.int32)
-    span = np.uint64(len(alias))
-    for c in range(size):
-        base = mixed(key ^ np.uint64(positions[c]))
-        for k in range(negatives):
-            bits = mixed(base + np.uint64(k + 2))
-            slot = np.int64(((bits >> _S32) * span) >> _S32)
-            drawn[c, k] = slot if (bits & _LOW) <= np.uint64(chance[slot]) else alias[slot]
-    return words, first, positions[:size], low, high, drawn
-
-
-@part
-def _kept(word: int, keep: Any, key: Any, position: int) -> bool:
-    return (mixed(key ^ np.uint64(position)) & _LOW) <= np.uint64(keep[word])
-
-
-@part
-def _windows(document: Any, first: int, count: int, end: int, positions: Any, key: Any, window: int) -> Any:
-    """Bounds of each centre's window: 1 to `window` kept words to either side, as far as the document goes."""
-    low, high = np.empty(count - first, np.int32), np.empty(count - first, np.int32)
-    for c in range(first, count):
-        bits = mixed(mixed(key ^ np.uint64(positions[c - first])) + np.uint64(1))
-        reach = 1 + np.int64(((bits >> _S32) * np.uint64(window)) >> _S32)
-        a, b = max(0, c - reach), min(end, c + reach + 1)
-        while document[a] != document[c]:
-            a += 1
-        while document[b - 1] != document[c]:
-            b -= 1
-        low[c - first], high[c - first] = a, b
-    return low, high
-
-
-@part
-def _sigmoid(scores: Any, size: int, rate: Any) -> None:
+def _sigmoid(scores: Any, size: Any, rate: Any) -> None:
     """Scores ↦ −rate · σ(score), in place; σ to 2e-7 by a rational function, sixteen at once."""
     for start in range(0, size, WIDTH):
         for j in range(start, start + WIDTH):
@@ -130,7 +46,7 @@ def _sigmoid(scores: Any, size: int, rate: Any) -> None:
 
 
 @part
-def _looked(scores: Any, rows: int, outputs: int, columns: int, outs: Any) -> float:
+def _looked(scores: Any, rows: Any, outputs: Any, columns: Any, outs: Any) -> Any:
     """Σ −log σ(±score) over the rows of a centre; the first output is the word that was there."""
     found = 0.0
     for i in range(rows):
@@ -142,8 +58,8 @@ def _looked(scores: Any, rows: int, outputs: int, columns: int, outs: Any) -> fl
 
 
 @compiled
-def skipgram(x: Any, y: Any, wide: int, words: Any, first: int, positions: Any, low: Any, high: Any, drawn: Any,
-             rate: float, slope: float) -> Any:  # fmt: skip
+def skipgram(x: Any, y: Any, wide: Any, words: Any, first: Any, positions: Any, low: Any, high: Any, drawn: Any,
+             rate: Any, slope: Any) -> Any:  # fmt: skip
     """Train on what was drawn; tables (V · S,) are changed in place.
 
     Returns the loss of the pairs that were looked at, how many those are, and how many pairs there were.
@@ -169,7 +85,7 @@ def skipgram(x: Any, y: Any, wide: int, words: Any, first: int, positions: Any, 
         _outputs(words[first + c], drawn, c, outs, wide)
         _gather(x, ins, rows, xs, wide)
         _gather(y, outs, columns, ys, wide)
-        _ahead(y, drawn, c + 1, wide)
+        _ahead(x, y, words, first + c + AHEAD, drawn, c + 1, wide)
         _products(xs, rows, ys, columns, wide, scores)
         if positions[c] & LOOKS == 0:
             loss, looked = loss + _looked(scores, real, outputs, columns, outs), looked + real
@@ -182,7 +98,7 @@ def skipgram(x: Any, y: Any, wide: int, words: Any, first: int, positions: Any, 
 
 
 @part
-def _outputs(centre: int, drawn: Any, c: int, outs: Any, wide: int) -> None:
+def _outputs(centre: Any, drawn: Any, c: Any, outs: Any, wide: Any) -> None:
     """Where the rows of the centre and of its negatives start; the centre's again where they only fill the tiles."""
     for k in range(len(outs)):
         outs[k] = centre * np.int64(wide)
@@ -191,16 +107,20 @@ def _outputs(centre: int, drawn: Any, c: int, outs: Any, wide: int) -> None:
 
 
 @part
-def _ahead(table: Any, drawn: Any, c: int, wide: int) -> None:
-    """Fetch the rows of centre c's negatives, the only ones that no neighbour has read just before."""
+def _ahead(x: Any, y: Any, words: Any, at: Any, drawn: Any, c: Any, wide: Any) -> None:
+    """Fetch what no neighbour has read just before: the rows of centre c's negatives, and those of the word `at`."""
     if c < len(drawn):
         for k in range(drawn.shape[1]):
             for d in range(0, wide, WIDTH):
-                fetch(table, drawn[c, k] * np.int64(wide) + d)
+                fetch(y, drawn[c, k] * np.int64(wide) + d)
+    if at < len(words):
+        for d in range(0, wide, WIDTH):
+            fetch(x, words[at] * np.int64(wide) + d)
+            fetch(y, words[at] * np.int64(wide) + d)
 
 
 @part
-def _gather(table: Any, starts: Any, count: int, copies: Any, wide: int) -> None:
+def _gather(table: Any, starts: Any, count: Any, copies: Any, wide: Any) -> None:
     """Rows of a table side by side."""
     for i in range(count):
         for d in range(0, wide, WIDTH):
@@ -208,7 +128,7 @@ def _gather(table: Any, starts: Any, count: int, copies: Any, wide: int) -> None
 
 
 @part
-def _products(xs: Any, rows: int, ys: Any, columns: int, wide: int, scores: Any) -> None:
+def _products(xs: Any, rows: Any, ys: Any, columns: Any, wide: Any, scores: Any) -> None:
     """scores[i, k] = x_i · y_k, in tiles of 2 by 3."""
     for i in range(0, rows, ROWS):
         a0, a1 = i * wide, (i + 1) * wide
@@ -227,7 +147,7 @@ def _products(xs: Any, rows: int, ys: Any, columns: int, wide: int, scores: Any)
 
 
 @part
-def _settle(scores: Any, rows: int, real: int, columns: int, outputs: int, outs: Any, step: Any) -> None:
+def _settle(scores: Any, rows: Any, real: Any, columns: Any, outputs: Any, outs: Any, step: Any) -> None:
     """rate · (label − σ): the word that was there gains; rows and columns that only fill the tiles, and negatives that
     are the centre itself, take no part."""
     for i in range(real):
@@ -241,7 +161,7 @@ def _settle(scores: Any, rows: int, real: int, columns: int, outputs: int, outs:
 
 
 @part
-def _spread(x: Any, ins: Any, rows: int, xs: Any, y: Any, outs: Any, columns: int, ys: Any, wide: int,
+def _spread(x: Any, ins: Any, rows: Any, xs: Any, y: Any, outs: Any, columns: Any, ys: Any, wide: Any,
             gains: Any) -> None:  # fmt: skip
     """x_i += Σ_k gains[i, k] · y_k and y_k += Σ_i gains[i, k] · x_i, six outputs at a time."""
     one = splat(np.float32(1))
@@ -269,8 +189,8 @@ def _spread(x: Any, ins: Any, rows: int, xs: Any, y: Any, outs: Any, columns: in
 
 
 @compiled
-def cbow(x: Any, y: Any, wide: int, words: Any, first: int, positions: Any, low: Any, high: Any, drawn: Any,
-         rate: float, slope: float) -> Any:  # fmt: skip
+def cbow(x: Any, y: Any, wide: Any, words: Any, first: Any, positions: Any, low: Any, high: Any, drawn: Any,
+         rate: Any, slope: Any) -> Any:  # fmt: skip
     """`skipgram`, for CBOW; a pair is a centre with its whole window."""
     outputs = drawn.shape[1] + 1
     mean = np.empty(wide, np.float32)
@@ -285,7 +205,7 @@ def cbow(x: Any, y: Any, wide: int, words: Any, first: int, positions: Any, low:
         if real == 0:
             continue
         _outputs(words[first + c], drawn, c, outs, wide)
-        _ahead(y, drawn, c + 1, wide)
+        _ahead(x, y, words, first + c + AHEAD, drawn, c + 1, wide)
         share = splat(np.float32(1) / np.float32(real))
         for d in range(0, wide, WIDTH):
             added = splat(_ZERO)
@@ -305,7 +225,7 @@ def cbow(x: Any, y: Any, wide: int, words: Any, first: int, positions: Any, low:
 
 
 @part
-def _product(x: Any, y: Any, start: int, wide: int) -> float:
+def _product(x: Any, y: Any, start: Any, wide: Any) -> Any:
     found = splat(_ZERO)
     for d in range(0, wide, WIDTH):
         found = fused(load(x, d), load(y, start + d), found)
@@ -313,7 +233,7 @@ def _product(x: Any, y: Any, start: int, wide: int) -> float:
 
 
 @part
-def _share(x: Any, ins: Any, rows: int, mean: Any, y: Any, outs: Any, outputs: int, wide: int,
+def _share(x: Any, ins: Any, rows: Any, mean: Any, y: Any, outs: Any, outputs: Any, wide: Any,
            gains: Any) -> None:  # fmt: skip
     """y_k += gains[k] · mean, and every x_i += Σ_k gains[k] · y_k."""
     one = splat(np.float32(1))

@@ -68,7 +68,8 @@ class _Pairs(nn.Module):
         words, drawn = batch["ids"][centres], batch["negatives"][centres]
         right = F.softplus(-(vectors * self.outputs(words)).sum(1))
         wrong = F.softplus(torch.einsum("pd,pkd->pk", vectors, self.outputs(drawn)))
-        return right + (wrong * (drawn != words[:, None])).sum(1)
+        costs: Tensor = right + (wrong * (drawn != words[:, None])).sum(1)
+        return costs
 
 
 @final

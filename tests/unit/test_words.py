@@ -163,7 +163,11 @@ def test_vectors_come_back_from_their_file(tmp_path, binary):
     assert again[0] == words
     assert torch.equal(again[1], table[:3])
     content = (tmp_path / "v").read_bytes()
-    for bad, said in ((content[:-9], "word 3 of 3"), (b"", "first line"), (b"1 2 3\n", "first line")):
+    for bad, said in (
+        (content[: -9 if binary else -30], "word 3 of 3"),
+        (b"", "first line"),
+        (b"1 2 3\n", "first line"),
+    ):
         (tmp_path / "bad").write_bytes(bad)
         with pytest.raises(ModelError, match=said):
             read_word2vec(tmp_path / "bad", binary)
@@ -190,7 +194,7 @@ def test_neighbours_by_cosine():
     words = ["king", "queen", "cat", "dog"]
     table = torch.tensor([[1.0, 0.1], [2.0, 0.3], [-1.0, 1.0], [-1.0, 0.9]])
     found = neighbours(words, table, "king", 2)
-    assert [word for word, _ in found] == ["queen", "dog"]
+    assert [word for word, _ in found] == ["queen", "cat"]
     assert found[0][1] == pytest.approx(float(torch.cosine_similarity(table[0], table[1], dim=0)), abs=1e-6)
     assert len(neighbours(words, table, "cat", 9)) == 3
     with pytest.raises(DataError, match="did you mean 'queen'"):
