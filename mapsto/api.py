@@ -15,7 +15,6 @@ from mapsto.bundle.export import export as _export
 from mapsto.bundle.format import HEAD, Facts
 from mapsto.bundle.verify import Verification
 from mapsto.bundle.verify import verify as _verify
-from mapsto.codecs.text import TextCodec
 from mapsto.core import config, files
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.decoding import Decoding
@@ -28,6 +27,7 @@ from mapsto.data.source import open_source
 from mapsto.encoders import pretrained, sources
 from mapsto.evaluation.suite import Report
 from mapsto.model import Model
+from mapsto.runs import prepare
 from mapsto.runs import pretrain as pretraining
 from mapsto.runs import transfer as runs
 from mapsto.runs.config import PretrainConfig, TransferConfig
@@ -206,7 +206,7 @@ def encoder(name: str, online: bool = False) -> Model:
     if (Path(name) / HEAD).exists():
         return load(name)
     source = pretrained.load(sources.find(name, online))
-    codec = TextCodec(source.tokenizer, source.usual, types=source.types)
+    codec = prepare.reader(source, source.usual)
     return Model(Composed(codec, source.encoder), Facts(source={"name": name, "normalize": source.normalize}))
 
 

@@ -15,7 +15,7 @@ from mapsto.bundle import pretext
 from mapsto.bundle.format import Facts
 from mapsto.bundle.save import save
 from mapsto.codecs.labels import Labels
-from mapsto.codecs.text import TextCodec
+from mapsto.codecs.words import WordsCodec
 from mapsto.core import config
 from mapsto.core.contracts import Encoder
 from mapsto.core.contracts import Mapping as Composed
@@ -26,7 +26,9 @@ from mapsto.data.columns import infer
 from mapsto.data.rows import Rows
 from mapsto.data.rows import load as read
 from mapsto.data.source import open_source
+from mapsto.encoders import vectors
 from mapsto.encoders.towers import Siamese
+from mapsto.encoders.words import Words
 from mapsto.engine import infer as inference
 from mapsto.evaluation import suite
 from mapsto.evaluation.suite import Report
@@ -74,9 +76,8 @@ class Model:
         """(B, D) float32 vectors, of length 1 where the source's are meant to be."""
         encoder = self.mapping.encoder
         codec = self.mapping.codec
-        assert isinstance(codec, TextCodec)
         inner: Encoder = encoder.encoder if isinstance(encoder, Siamese) else encoder
-        single = TextCodec.load({**codec.spec(), "pair": None}, codec.files())
+        single = codec.load({**codec.spec(), "pair": None}, codec.files())
         pooled = self._run(texts, single.encode, lambda batch: inner(batch).pooled, pairs=False)
         if self.facts.source.get("normalize"):
             pooled = torch.nn.functional.normalize(pooled, dim=-1)
@@ -159,10 +160,29 @@ class Model:
             [[(tokenizer.id_to_token(one.token), one.chance) for one in words] for words in masks] for masks in found
         ]
 
+    def neighbours(self, query: str, top: int = 10) -> list[tuple[str, float]]:
+        """The `top` words whose vectors are nearest to a word's, or to those of a sum: "king - man + woman".
+
+        Raises:
+            ModelError: a model without vectors of words.
+            DataError: a word that has none.
+        """
+        encoder, codec = self.mapping.encoder, self.mapping.codec
+        encoder = encoder.encoder if isinstance(encoder, Siamese) else encoder
+        if not isinstance(encoder, Words) or not isinstance(codec, WordsCodec):
+            raise ModelError(f"neighbours are of word vectors, and this model's encoder is {encoder.name!r}; name what "
+                             "`mapsto pretrain --objective skipgram --out` wrote")  # fmt: skip
+        query = query.lower() if codec.lower else query
+        return vectors.neighbours(codec.vocabulary.words, encoder.table.weight.detach(), query, top)
+
     def _tokenizer(self) -> Any:
         from tokenizers import Tokenizer
 
-        return Tokenizer.from_buffer(self.mapping.codec.files()["tokenizer.json"])
+        held = self.mapping.codec.files()
+        if "tokenizer.json" not in held:
+            raise ModelError("this model only knows vectors of words, which neither write nor fill in; use one that was "
+                             "pretrained with masked or causal")  # fmt: skip
+        return Tokenizer.from_buffer(held["tokenizer.json"])
 
     def save(self, folder: Path | str, replace: bool = False) -> Path:
         """Write the bundle."""
@@ -181,9 +201,7 @@ class Model:
         return task
 
     def _run(self, texts: Sequence[Any], encode: Any, function: Any, pairs: bool | None = None) -> torch.Tensor:
-        codec = self.mapping.codec
-        assert isinstance(codec, TextCodec)
-        _check(texts, bool(codec.pair) if pairs is None else pairs)
+        _check(texts, bool(self.mapping.codec.spec()["pair"]) if pairs is None else pairs)
         self.mapping.encoder.eval()
         machine = self.machine
         return inference.collect(function, lambda rows: encode([texts[int(i)] for i in rows]), len(texts), machine)

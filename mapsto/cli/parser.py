@@ -23,6 +23,7 @@ RUNS: dict[str, type[Any]] = {
     "generate": Decoding,
 }  # whose options are a config's fields
 FLAGS = {"source": "from"}  # config field ↦ its flag, where the two differ
+ALSO = {"width": ("--dim",)}  # config field ↦ other names that people know it by
 
 _EPILOG = """\
 examples:
@@ -129,7 +130,14 @@ def _option(parser: Parser, field: dataclasses.Field[Any]) -> None:
         shape = {"action": "store_true"}
     elif "tuple" in str(field.type):
         shape = {"action": "extend", "nargs": "+", "metavar": "NAME"}
-    parser.add_argument(f"--{flag}", dest=field.name, default=argparse.SUPPRESS, help=hint.replace("%", "%%"), **shape)
+    parser.add_argument(
+        f"--{flag}",
+        *ALSO.get(field.name, ()),
+        dest=field.name,
+        default=argparse.SUPPRESS,
+        help=hint.replace("%", "%%"),
+        **shape,
+    )
 
 
 def _dry(parser: Parser) -> None:
@@ -163,6 +171,14 @@ def _fill(parser: Parser) -> None:
     parser.add_argument("--top", type=int, default=5, metavar="K", help="how many words for each (default 5)")
 
 
+def _neighbours(parser: Parser) -> None:
+    parser.add_argument(
+        "model", metavar="MODEL", help="what `mapsto pretrain --objective skipgram --out` wrote, or a file of vectors"
+    )
+    parser.add_argument("words", nargs="+", metavar="WORD", help="a word, or words between + and -: king - man + woman")
+    parser.add_argument("--top", type=int, default=10, metavar="K", help="how many words (default 10)")
+
+
 def _evaluate(parser: Parser) -> None:
     _model(parser)
     parser.add_argument("data", metavar="DATA", help="labelled data that the model has not seen")
@@ -181,8 +197,11 @@ def _embed(parser: Parser) -> None:
 
 def _export(parser: Parser) -> None:
     _model(parser)
-    parser.add_argument("--to", default="hf", metavar="FORMAT", help="hf: a folder for plain transformers (default hf)")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="the folder to write")
+    parser.add_argument(
+        "--to", default="hf", metavar="FORMAT", help="hf: a folder for plain transformers (default); for word vectors "
+        "word2vec (text, or binary where the file ends in .bin) or safetensors"
+    )  # fmt: skip
+    parser.add_argument("--out", required=True, metavar="PLACE", help="the folder or file to write")
     _dry(parser)
 
 
@@ -203,6 +222,7 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "pretrain": ("an encoder learns from text that nobody has labelled", _pretrain),
     "generate": ("texts from a model that was pretrained with the objective causal", _generate),
     "fill": ("words for each [MASK] from a model that was pretrained with the objective masked", _fill),
+    "neighbours": ("the words whose vectors are nearest to a word's", _neighbours),
     "predict": ("what a model says of texts, or of every row of a file", _predict),
     "evaluate": ("how good a model is on held-out data, with 95%% intervals", _evaluate),
     "embed": ("one vector for each text", _embed),

@@ -100,6 +100,17 @@ def predict(request: Namespace) -> int:
     return _lines([f"{_brief(answer.plain())}\t{text}" for answer, text in zip(answers, said, strict=True)])
 
 
+def neighbours(request: Namespace) -> int:
+    """The words nearest to a word, or to a sum of words."""
+    from mapsto import api
+
+    found = api.encoder(request.model).neighbours(" ".join(request.words), request.top)
+    if request.json:
+        show.document([{"word": word, "cosine": cosine} for word, cosine in found])
+        return 0
+    return _lines([f"{cosine:.4f}\t{word}" for word, cosine in found])
+
+
 def evaluate(request: Namespace) -> int:
     """Scores on held-out data with intervals."""
     from mapsto import api
@@ -221,6 +232,6 @@ def _foreseen(request: Namespace, model: Model) -> int:
 
 
 VERBS: dict[str, Callable[[Namespace], int]] = {
-    "transfer": transfer, "pretrain": pretrain, "generate": generate, "fill": fill, "predict": predict, "evaluate": evaluate, "embed": embed, "verify": verify,
+    "transfer": transfer, "pretrain": pretrain, "generate": generate, "fill": fill, "neighbours": neighbours, "predict": predict, "evaluate": evaluate, "embed": embed, "verify": verify,
     "export": export, "list": list_, "doctor": doctor, "run": run,
 }  # fmt: skip

@@ -1,17 +1,21 @@
 """Whole words as ids: counting them, and texts ↔ Batch by a table of words.
 
-A word is a run of letters and digits with apostrophes inside (`don't`); a Han character is a word of its own. Text that
-a segmenter has cut comes as a list of words and is taken as it is. Ids fall with frequency; words of equal frequency
-stand in the order of their characters. A word that the vocabulary lacks is dropped; a text without any known word is one
-position with the id V, after all words.
+A word is a run of letters and digits with apostrophes inside (`don't`); a Han character is a word of its own, or, with a
+segmenter, a run of them is cut into words by it. Text that comes as a list of words is taken as it is. Ids fall with
+frequency; words of equal frequency stand in the order of their characters. A word that the vocabulary lacks is
+dropped; a text without any known word is one position with the id V, after all words.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.util
 import re
+import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, final
@@ -21,22 +25,66 @@ import torch
 from numpy.typing import NDArray
 
 from mapsto.core.contracts import Batch, Codec
-from mapsto.core.errors import ConfigError, DataError, ModelError, listing, suggestion
+from mapsto.core.errors import ConfigError, DataError, MissingExtra, ModelError, listing, suggestion
 
 PAIRS = (None, "joint", "apart")
 FILE = "words.tsv"
 
 Text = str | Sequence[str]
 
+Cut = Callable[[str], Sequence[str]]
+
+SEGMENTERS = {"rjieba": "cut"}  # package ↦ its function from a run of Han characters to words
+
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
-_WORD = re.compile(f"[{_HAN}]|[^\\W_{_HAN}]+(?:['’][^\\W_{_HAN}]+)*")
+_RUN = re.compile(f"[{_HAN}]+")
+_OTHER = f"[^\\W_{_HAN}]+(?:['’][^\\W_{_HAN}]+)*"
+_WORD, _CHUNK = re.compile(f"[{_HAN}]|{_OTHER}"), re.compile(f"[{_HAN}]+|{_OTHER}")
 
 
-def split(text: Text, lower: bool = True) -> list[str]:
-    """The words of a text; a list of words is one already, and only lower-cased."""
-    if isinstance(text, str):
-        return _WORD.findall(text.lower() if lower else text)
-    return [word.lower() for word in text] if lower else list(text)
+def split(text: Text, lower: bool = True, cut: Cut | None = None) -> list[str]:
+    """The words of a text (in composed Unicode, NFC); a list of words is one already, and only lower-cased."""
+    if not isinstance(text, str):
+        return [word.lower() for word in text] if lower else list(text)
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    text = text.lower() if lower else text
+    if cut is None:
+        return _WORD.findall(text)
+    chunks = _CHUNK.findall(text)
+    return [word for chunk in chunks for word in (cut(chunk) if _RUN.match(chunk) else (chunk,))]
+
+
+@functools.cache
+def cutter(segmenter: str | None) -> Cut | None:
+    """The function of a segmenter; None for none.
+
+    Raises:
+        ConfigError: no such segmenter. MissingExtra: it is not installed.
+    """
+    if segmenter is None:
+        return None
+    if segmenter not in SEGMENTERS:
+        raise ConfigError(f"words codec: no segmenter {segmenter!r}{suggestion(segmenter, SEGMENTERS)}, there is "
+                          f"{listing(SEGMENTERS)}")  # fmt: skip
+    try:
+        found: Cut = getattr(importlib.import_module(segmenter), SEGMENTERS[segmenter])
+    except ImportError as fault:
+        raise MissingExtra(f"Chinese words are cut by {segmenter}, which is not installed; pip install 'mapsto[chinese]'"
+                           ) from fault  # fmt: skip
+    return found
+
+
+def installed() -> str | None:
+    """The first segmenter that is installed."""
+    return next((name for name in SEGMENTERS if importlib.util.find_spec(name) is not None), None)
+
+
+def chinese(texts: Sequence[str], most: int = 1000) -> bool:
+    """Whether a third of what the texts hold are Han characters."""
+    step = max(1, len(texts) // most)
+    sample = "".join(texts[i][:1000] for i in range(0, len(texts), step))
+    return 3 * sum(map(len, _RUN.findall(sample))) > len(sample)
 
 
 @final
@@ -97,15 +145,20 @@ class Vocabulary:
         return cls(tuple(words), tuple(counts))
 
 
-def counted(texts: Iterable[Text], least: int = 5, lower: bool = True, most: int | None = None) -> Vocabulary:
-    """The words that occur at least `least` times, the `most` frequent of them.
+def counted(texts: Iterable[Text], least: int | None = None, lower: bool = True, most: int | None = None,
+            cut: Cut | None = None) -> Vocabulary:  # fmt: skip
+    """The words that occur at least `least` times, the `most` frequent of them; None: 5 times in a million words, fewer
+    in a smaller text.
 
     Raises:
         DataError: no word occurs so often.
     """
     seen: Counter[str] = Counter()
     for text in texts:
-        seen.update(split(text, lower))
+        seen.update(split(text, lower, cut))
+    if least is None:
+        total = seen.total()
+        least = 5 if total >= 10**6 else 2 if total >= 10**4 else 1
     kept = sorted(((word, n) for word, n in seen.items() if n >= least), key=lambda pair: (-pair[1], pair[0]))[:most]
     if not kept:
         raise DataError(f"vocabulary: of {len(seen)} different words none occurs {least} times; give more text or a lower "
@@ -113,37 +166,53 @@ def counted(texts: Iterable[Text], least: int = 5, lower: bool = True, most: int
     return Vocabulary(tuple(word for word, _ in kept), tuple(n for _, n in kept))
 
 
-def tokens(texts: Iterable[Text], vocabulary: Vocabulary, lower: bool = True) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """(N,) int32 ids of the known words of all texts, and (texts + 1,) where each text begins and ends."""
-    ids, ends = array("i"), array("q", [0])
-    known = vocabulary.ids
-    for text in texts:
-        ids.extend(known[word] for word in split(text, lower) if word in known)
-        ends.append(len(ids))
-    return np.array(ids, np.int32), np.array(ends, np.int64)
-
-
 @final
 class WordsCodec(Codec):
-    """Texts, or pairs of texts, ↔ Batch. `pair`: None, "joint" (one after the other) or "apart"."""
+    """Texts, or pairs of texts, ↔ Batch. `pair`: None, "joint" (one after the other) or "apart"; a text is one window.
+
+    Raises:
+        ConfigError: an unknown choice. MissingExtra: the segmenter is not installed.
+    """
 
     name: ClassVar[str] = "words"
     fields: ClassVar[tuple[str, ...]] = ("ids", "lengths")
+    max_length: ClassVar[int] = 1 << 30
+    long: ClassVar[str] = "windows"
 
-    def __init__(self, vocabulary: Vocabulary, lower: bool = True, pair: str | None = None) -> None:
+    def __init__(self, vocabulary: Vocabulary, lower: bool = True, pair: str | None = None,
+                 segmenter: str | None = None) -> None:  # fmt: skip
         if pair not in PAIRS:
             raise ConfigError(f"words codec: no pair {pair!r}{suggestion(str(pair), map(str, PAIRS))}, there is "
                               f"{listing(map(str, PAIRS))}")  # fmt: skip
         self.vocabulary, self.lower, self.pair = vocabulary, lower, pair
+        self._segmenter, self._cut = segmenter, cutter(segmenter)
 
     def encode(self, examples: Sequence[Any]) -> Batch:
         """Strings or lists of words, or pairs of them, as one ragged Batch."""
         if self.pair == "apart":
-            return {"first": self._encode([split(e[0], self.lower) for e in examples]),
-                    "second": self._encode([split(e[1], self.lower) for e in examples])}  # fmt: skip
+            return {"first": self._encode([self._split(e[0]) for e in examples]),
+                    "second": self._encode([self._split(e[1]) for e in examples])}  # fmt: skip
         if self.pair == "joint":
-            return self._encode([split(e[0], self.lower) + split(e[1], self.lower) for e in examples])
-        return self._encode([split(e, self.lower) for e in examples])
+            return self._encode([self._split(e[0]) + self._split(e[1]) for e in examples])
+        return self._encode([self._split(e) for e in examples])
+
+    def tokens(self, texts: Iterable[Text]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """(N,) ids of the known words of all texts, and (texts,) how many are of each."""
+        ids, sizes = array("i"), array("q")
+        known = self.vocabulary.ids
+        for text in texts:
+            before = len(ids)
+            ids.extend([known[word] for word in self._split(text) if word in known])
+            sizes.append(len(ids) - before)
+        return np.array(ids, np.int32), np.array(sizes, np.int64)
+
+    def lengths(self, examples: Sequence[Any]) -> NDArray[np.int64]:
+        """(B,) positions of each example (of a pair apart: of the longer text)."""
+        batch = self.encode(examples)
+        if self.pair == "apart":
+            batch = {"lengths": torch.maximum(batch["first"]["lengths"], batch["second"]["lengths"])}
+        sizes: NDArray[np.int64] = batch["lengths"].numpy()
+        return sizes
 
     def decode(self, batch: Batch) -> list[Any]:
         """The known words again, with spaces between them."""
@@ -153,7 +222,7 @@ class WordsCodec(Codec):
 
     def spec(self) -> dict[str, Any]:
         """The constructor's arguments but the vocabulary."""
-        return {"lower": self.lower, "pair": self.pair}
+        return {"lower": self.lower, "pair": self.pair, "segmenter": self._segmenter}
 
     def files(self) -> dict[str, bytes]:
         """The vocabulary."""
@@ -163,6 +232,9 @@ class WordsCodec(Codec):
     def load(cls, spec: Mapping[str, Any], files: Mapping[str, bytes]) -> WordsCodec:
         """An equal codec."""
         return cls(Vocabulary.read(files[FILE]), **spec)
+
+    def _split(self, text: Text) -> list[str]:
+        return split(text, self.lower, self._cut)
 
     def _encode(self, texts: list[list[str]]) -> Batch:
         known, filler = self.vocabulary.ids, [len(self.vocabulary)]

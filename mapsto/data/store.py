@@ -98,10 +98,10 @@ class Store:
 
 
 def ensure(folder: Path | str, text: str, tokenizer: bytes, corpus: Callable[[], Corpus],
-           encode: Encode | None = None) -> Store:  # fmt: skip
+           encode: Encode | None = None, vocabulary: int | None = None) -> Store:  # fmt: skip
     """The store of `text` (such as `corpus.fingerprint`) and `tokenizer` in `folder`: the one that is there, or a new one.
 
-    `corpus` is called only if there is none (or a damaged one, which is replaced).
+    `corpus` is called only if there is none (or a damaged one, which is replaced); the rest is as in `build`.
 
     Raises:
         OutputError: the folder cannot be written or the disk is full; nothing is left there.
@@ -112,28 +112,32 @@ def ensure(folder: Path | str, text: str, tokenizer: bytes, corpus: Callable[[],
             return Store(place, text, tokenizer)
         except DataError:
             pass  # damaged: made again below
-    return build(place, corpus(), tokenizer, encode, text)
+    return build(place, corpus(), tokenizer, encode, text, vocabulary)
 
 
 def build(place: Path | str, corpus: Corpus, tokenizer: bytes, encode: Encode | None = None,
-          text: str | None = None) -> Store:  # fmt: skip
+          text: str | None = None, vocabulary: int | None = None) -> Store:  # fmt: skip
     """Encode a corpus into a store at `place`, replacing what is there once the new one is whole.
 
-    `encode` does it in `tokenizers`' own threads when None; `text` names the text, by `corpus.sha256` when None.
+    `encode` does it in `tokenizers`' own threads when None; `text` names the text, by `corpus.sha256` when None;
+    `vocabulary` is how many ids there are, where `tokenizer` is no tokenizer.json and `encode` knows what it is.
 
     Raises:
         DataError: the tokenizer makes no token of the text.
         ModelError: the tokenizer cannot be read, or gave an id beyond its vocabulary.
         OutputError: the place cannot be written or the disk is full; nothing is left there.
     """
-    own = _tokenizer(tokenizer)
-    vocabulary = max(own.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    if vocabulary is None:
+        own = _tokenizer(tokenizer)
+        vocabulary = max(own.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        encode = encode or _plain(own)
+    assert encode is not None
     dtype = np.dtype(np.uint16 if vocabulary <= 1 << 16 else np.uint32)
     starts, total = np.zeros(len(corpus) + 1, np.int64), 0
     with files.folder(place, replace=True) as aside:
         with open(aside / "tokens.bin", "wb", buffering=1 << 20) as out:
             for first, texts in _blocks(corpus):
-                ids, sizes = (encode or _plain(own))(texts)
+                ids, sizes = encode(texts)
                 if len(ids) and int(ids.max()) >= vocabulary:
                     raise ModelError(f"tokenizer: it gave the id {int(ids.max()):,}, but its vocabulary ends before "
                                      f"{vocabulary:,}; it does not fit its tokenizer.json")  # fmt: skip

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
@@ -31,8 +31,9 @@ from mapsto.encoders.architectures import Plan
 from mapsto.encoders.fitting import UNUSED, Loaded, check
 from mapsto.encoders.sources import Origin
 from mapsto.encoders.transformer import Transformer
+from mapsto.encoders.words import Words
 
-OWN = ("transformer", "recurrent", "convnet")  # encoders that learn from nothing here
+OWN = ("transformer", "recurrent", "convnet", "words")  # encoders that learn from nothing here
 TOLERANCE = 1e-5  # of the largest value, in float32
 _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
 
@@ -66,6 +67,7 @@ class Pretrained:
     share: float  # of the encoder's parameters that were loaded
     sha256: str  # of the encoder's tensors, by `fingerprint`
     route: Route
+    codec: Mapping[str, Any] = field(default_factory=lambda: {"name": "text"})  # of `tokenizer`: menu name, spec
 
 
 def load(origin: Origin) -> Pretrained:
@@ -137,7 +139,8 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
 
 def _own(origin: Origin, where: str) -> Pretrained:
     """The encoder of a model that Mapsto made, such as `pretrain`'s."""
-    head = sources.read_json(origin.folder / sources.OWN, where).get("encoder") or {}
+    whole = sources.read_json(origin.folder / sources.OWN, where)
+    codec, head = whole.get("codec") or {}, whole.get("encoder") or {}
     if head.get("name") not in OWN:
         raise ModelError(f"{where}: expected a model of one of Mapsto's encoders of words ({', '.join(OWN)}), got encoder "
                          f"{head.get('name')!r}; start from the source that it was made from")  # fmt: skip
@@ -153,15 +156,17 @@ def _own(origin: Origin, where: str) -> Pretrained:
     try:
         encoder: Encoder = ENCODERS.load(head["name"])(**head["spec"])
         encoder.load_state_dict(state)
-    except (TypeError, RuntimeError, KeyError) as fault:
+        spec = {"limit": 1 << 30, "pooling": "mean", "types": 0, **encoder.spec()}
+        words = (origin.folder / codec["files"][0]).read_bytes() if isinstance(encoder, Words) else None
+    except (TypeError, RuntimeError, KeyError, OSError) as fault:
         why = str(fault).splitlines()[0]
         raise ModelError(f"{where}: its weights do not fit its encoder ({why}); make it again") from fault
-    spec, names = encoder.spec(), tuple(sorted(state))
     return Pretrained(
         encoder=encoder.eval(), origin=origin, config={"model_type": "mapsto"}, limit=spec["limit"], usual=spec["limit"],
-        tokenizer=_tokenizer(origin, spec["vocabulary"]), pooling=spec["pooling"], normalize=False,
-        types=spec.get("types", 0) > 1, loaded=names, unused={}, share=1.0, sha256=fingerprint(encoder.state_dict()),
-        route=Route(encoder.name, "pretrained by Mapsto itself", None),
+        tokenizer=_tokenizer(origin, spec["vocabulary"]) if words is None else words, pooling=spec["pooling"],
+        normalize=words is not None, types=spec["types"] > 1, loaded=tuple(sorted(state)), unused={}, share=1.0,
+        sha256=fingerprint(encoder.state_dict()), route=Route(encoder.name, "pretrained by Mapsto itself", None),
+        codec={"name": "text"} if words is None else codec,
     )  # fmt: skip
 
 

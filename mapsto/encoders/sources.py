@@ -16,6 +16,7 @@ from typing import Any, final
 
 from mapsto.core import files
 from mapsto.core.errors import ModelError, NetworkError, suggestion
+from mapsto.encoders import vectors
 
 ALIASES = {
     "minilm": (
@@ -27,7 +28,7 @@ ALIASES = {
 """Alias ↦ (hub id, package that carries it, sha256 of its model.safetensors)."""
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
-              "spm.model")  # fmt: skip
+              "spm.model", "words.tsv")  # fmt: skip
 OWN = "mapsto.json"  # the head of a folder that Mapsto wrote
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 
@@ -56,7 +57,10 @@ def find(name: str, online: bool = False) -> Origin:
     if name and _there(path):
         if path.is_dir():
             return _origin(path, name, "folder")
-        raise ModelError(f"source {name!r} is a file; name the folder that holds its config.json")
+        if path.suffix in vectors.SUFFIXES:
+            return _origin(vectors.imported(path), name, "file of vectors")
+        raise ModelError(f"source {name!r} is a file; name the folder that holds its config.json, or vectors of words "
+                         f"({', '.join(vectors.SUFFIXES)})")  # fmt: skip
     if folder := _cached(name):
         return _origin(folder, name, "hub cache")
     if folder := _packaged(name):

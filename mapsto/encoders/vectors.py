@@ -20,6 +20,48 @@ from torch import Tensor
 from mapsto.core import files
 from mapsto.core.errors import DataError, ModelError, listing, suggestion
 
+SUFFIXES = (".bin", ".txt", ".vec", ".safetensors")
+
+
+def read(path: Path | str) -> tuple[list[str], Tensor]:
+    """Words and table from a file of any of the formats, which its suffix names.
+
+    Raises:
+        ModelError: missing, or not such a file.
+    """
+    suffix = Path(path).suffix
+    return read_safetensors(path) if suffix == ".safetensors" else read_word2vec(path, binary=suffix == ".bin")
+
+
+def imported(path: Path | str) -> Path:
+    """The folder of a source that holds a file's vectors, made once and kept: encoder `words`, counts unknown (0).
+
+    Raises:
+        ModelError: as `read`.
+    """
+    from safetensors.torch import save_file
+
+    folder = files.cache_folder("vectors", files.digest(path)[:24])
+    if (folder / "mapsto.json").is_file():
+        return folder
+    words, table = read(path)
+    sound = {word: i for i, word in reversed(list(enumerate(words))) if word.split() == [word]}
+    chosen = sorted(sound.values())
+    if not chosen:
+        raise ModelError(f"{str(path)!r} holds no word; name another file")
+    rows = torch.cat([table[chosen].float(), torch.zeros(1, table.shape[1])])
+    spec = {"vocabulary": len(chosen), "width": table.shape[1], "weighting": "mean"}
+    lower = all(words[i] == words[i].lower() for i in chosen)
+    head = {"codec": {"name": "words", "spec": {"lower": lower, "pair": None, "segmenter": None}, "files": ["words.tsv"]},
+            "encoder": {"name": "words", "spec": spec}}  # fmt: skip
+    weights = torch.ones(len(rows)).index_fill(0, torch.tensor([len(chosen)]), 0.0)
+    with files.folder(folder, replace=True) as aside:
+        (aside / "words.tsv").write_text("".join(f"{words[i]}\t0\n" for i in chosen), "utf-8")
+        state = {"table.weight": rows, "weights": weights, "common": torch.zeros(table.shape[1])}
+        save_file({f"encoder.{name}": value for name, value in state.items()}, aside / "model.safetensors")
+        files.write_json(aside / "mapsto.json", head)
+    return folder
+
 
 def write_word2vec(path: Path | str, words: Sequence[str], table: Tensor, binary: bool = False) -> None:
     """Write vectors in gensim's format (`KeyedVectors.load_word2vec_format`); text keeps float32 exactly.
@@ -79,6 +121,8 @@ def read_word2vec(path: Path | str, binary: bool = False) -> tuple[list[str], Te
         raise ModelError(f"cannot read {str(path)!r}: {fault.strerror}") from fault
     head, _, body = content.partition(b"\n")
     sizes = head.split()
+    if not binary and len(sizes) > 2:  # as GloVe writes it: without a first line
+        body, sizes = content, [str(len(content.splitlines())).encode(), str(len(sizes) - 1).encode()]
     if len(sizes) != 2 or not all(size.isdigit() and 0 < int(size) <= len(content) for size in sizes):
         raise ModelError(f"{str(path)!r}: expected the numbers of words and of entries in its first line, "
                          f"got {head[:40].decode('utf-8', 'replace')!r}")  # fmt: skip
@@ -91,22 +135,40 @@ def read_word2vec(path: Path | str, binary: bool = False) -> tuple[list[str], Te
     return words, torch.from_numpy(rows)
 
 
-def neighbours(words: Sequence[str], table: Tensor, word: str, k: int = 10) -> list[tuple[str, float]]:
-    """The k words whose vectors have the highest cosine with `word`'s, and that cosine; `word` itself is left out.
+def neighbours(words: Sequence[str], table: Tensor, query: str, k: int = 10) -> list[tuple[str, float]]:
+    """The k words whose vectors have the highest cosine with the query's, and that cosine; its own words are left out.
+
+    A query is a word, or words between signs: in "king - man + woman" unit vectors are added (3CosAdd; Levy and Goldberg
+    2014).
 
     Raises:
-        DataError: the word has no vector; names the closest spelt.
+        DataError: a word that has no vector (names the closest spelt), or a missing sign.
     """
-    try:
-        at = list(words).index(word)
-    except ValueError:
-        raise DataError(f"{word!r} is not one of the {len(words)} words{suggestion(word, words)}; it was too rare or never "
-                        "seen, so ask for another") from None  # fmt: skip
+    terms = _terms(query)
+    if strange := [word for word in terms if word not in words]:
+        raise DataError(f"{strange[0]!r} is not one of the {len(words):,} words{suggestion(strange[0], words)}; it was too "
+                        "rare or never seen, so ask for another")  # fmt: skip
+    at = [words.index(word) for word in terms]
     unit = F.normalize(table[: len(words)].float(), dim=1)
-    alike = unit @ unit[at]
+    alike = unit @ F.normalize(torch.tensor(list(terms.values())) @ unit[at], dim=0)
     alike[at] = -2.0
-    best = alike.topk(min(k, len(words) - 1))
+    best = alike.topk(max(0, min(k, len(words) - len(at))))
     return [(words[i], float(v)) for v, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+
+
+def _terms(query: str) -> dict[str, float]:
+    """Word ↦ +1 or −1 (or another whole number, where it stands there more than once)."""
+    parts = query.split()
+    signs, found = {"+": 1.0, "-": -1.0, "\u2212": -1.0}, dict[str, float]()
+    if parts and parts[0] not in signs:
+        parts.insert(0, "+")
+    for sign, word in zip(parts[::2], [*parts[1::2], ""], strict=False):
+        if sign not in signs or word in signs or not word:
+            raise DataError(f"{query!r}: expected words with + or - between them, such as 'king - man + woman'")
+        found[word] = found.get(word, 0.0) + signs[sign]
+    if not found:
+        raise DataError("expected a word, got nothing; name one, or a sum such as 'king - man + woman'")
+    return found
 
 
 def _rows(words: Sequence[str], table: Tensor) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from typing import final
 from mapsto.core.contracts import Step
 from mapsto.engine.checkpoint import Checkpoints, Keeper
 from mapsto.engine.loop import Run
+from mapsto.engine.sweep import Sweep
 from mapsto.engine.watch import Asked, Journal, Past
 
 JOURNAL = "metrics.jsonl"
@@ -48,7 +49,7 @@ Judge = Callable[[Past], Look]
 """A function of the weights and of the journal alone, so that a resumed run finds the same."""
 
 
-def drive(run: Run, folder: Path, name: str, watch: Watch, judge: Judge | None,
+def drive(run: Run | Sweep, folder: Path, name: str, watch: Watch, judge: Judge | None,
           looks: int, stop: int | None = None) -> Generator[Step | Noted, None, None]:  # fmt: skip
     """Yields each step of `run`, which keeps its journal and its checkpoints in `folder`.
 

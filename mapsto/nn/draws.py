@@ -41,12 +41,13 @@ def _kept(word: Any, keep: Any, key: Any, position: Any) -> Any:
 
 
 @compiled
-def draw(tokens: Any, offsets: Any, keep: Any, chance: Any, alias: Any, key: Any, shift: Any, start: Any, stop: Any,
-         window: Any, negatives: Any) -> Any:  # fmt: skip
+def draw(tokens: Any, offsets: Any, used: Any, keep: Any, chance: Any, alias: Any, key: Any, shift: Any, start: Any,
+         stop: Any, window: Any, negatives: Any) -> Any:  # fmt: skip
     """What positions start … stop − 1 of an epoch are trained on.
 
     Args:
-        tokens: (N,) word ids; `offsets` (documents + 1,) where documents begin and end.
+        tokens: (N,) word ids; `offsets` (documents + 1,) where documents begin and end; `used` (documents,) bool:
+            those that are trained on.
         keep: (V,) uint32; a word stays where 32 drawn bits are at most this.
         chance, alias: (V,) the alias table of the noise.
         key, shift: the stream's key, and the positions of the epochs before this one.
@@ -59,7 +60,9 @@ def draw(tokens: Any, offsets: Any, keep: Any, chance: Any, alias: Any, key: Any
         low, high (C,): the bounds of its window in `words`, the centre within.
         drawn (C, K): the negatives.
     """
-    words, document, positions, first, count, end = _collected(tokens, offsets, keep, key, shift, start, stop, window)
+    words, document, positions, first, count, end = _collected(
+        tokens, offsets, used, keep, key, shift, start, stop, window
+    )
     low, high = _windows(document, first, count, end, positions, key, window)
     drawn = np.empty((count - first, negatives), np.int32)
     for c in range(count - first):
@@ -72,7 +75,8 @@ def draw(tokens: Any, offsets: Any, keep: Any, chance: Any, alias: Any, key: Any
 
 
 @part
-def _collected(tokens: Any, offsets: Any, keep: Any, key: Any, shift: Any, start: Any, stop: Any, window: Any) -> Any:
+def _collected(tokens: Any, offsets: Any, used: Any, keep: Any, key: Any, shift: Any, start: Any, stop: Any,
+               window: Any) -> Any:  # fmt: skip
     """Kept words and their documents: up to `window` before the piece, the piece's own, up to `window` after it."""
     words = np.empty(stop - start + 2 * window, np.int32)
     document = np.empty(len(words), np.int32)
@@ -89,7 +93,7 @@ def _collected(tokens: Any, offsets: Any, keep: Any, key: Any, shift: Any, start
     for n in range(start, stop):
         while n >= offsets[at + 1]:
             at += 1
-        if _kept(tokens[n], keep, key, shift + n):
+        if used[at] and _kept(tokens[n], keep, key, shift + n):
             words[count], document[count], positions[count - first] = tokens[n], at, shift + n
             count += 1
     end, n = count, stop

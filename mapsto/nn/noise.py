@@ -2,9 +2,13 @@
 
     kept       p(w) = (√(c/t) + 1) · t/c,  t = sample · N, at most 1       (as word2vec.c and gensim compute it)
     noise      q(w) ∝ c^0.75                                               (Mikolov et al. 2013)
+    chance     Σ_w p(w) log(1 + e^−s(w)) + K Σ_w r(w) log(1 + e^s(w)) at its least, s(w) = log(p(w) / K r(w))
 
-Both as 32-bit thresholds, so that drawing is comparing bits; noise by the alias method (Walker 1977; Vose 1991): entry s,
-uniformly drawn, is s itself with chance `chance[s]` and `alias[s]` otherwise.
+Chance is what a pair costs for who knows how frequent words are and nothing of the context: p is now a word's share of
+what is kept, r(w) = q(w) (1 − p(w)), as a negative that is the centre itself does not count.
+
+The first two come as 32-bit thresholds, so that drawing is comparing bits; noise by the alias method (Walker 1977; Vose
+1991): entry s, uniformly drawn, is s itself with chance `chance[s]` and `alias[s]` otherwise.
 
 `V` words, `c` (V,) counts, `N` their sum.
 """
@@ -39,6 +43,16 @@ def alias(counts: Counts, power: float = 0.75) -> tuple[NDArray[np.uint32], NDAr
         if left[rich] < 1:
             small.append(large.pop())
     return _thresholds(chance), other
+
+
+def chance(counts: Counts, sample: float, negatives: int) -> float:
+    """Nats of a pair by the frequencies of the words alone."""
+    seen = counts[counts > 0].astype(np.float64)
+    share = seen * (keep(counts, sample)[counts > 0] / _FULL)
+    share /= share.sum()
+    noise = negatives * seen**0.75 / (seen**0.75).sum() * (1 - share)
+    score = np.log(share / np.maximum(noise, 1e-300))
+    return float((share * np.logaddexp(0, -score) + noise * np.logaddexp(0, score)).sum())
 
 
 def _thresholds(chances: NDArray[np.float64]) -> NDArray[np.uint32]:

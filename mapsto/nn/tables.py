@@ -6,6 +6,7 @@ count (a row kept for unknown words) are neither drawn nor moved.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -47,6 +48,7 @@ class Word2Vec:
         kind: "skipgram" or "cbow".
         width: D; window: the most words to either side; negatives: K; sample: sub-sampling, 0 for none.
         seed: everything that is drawn follows from it and from the position.
+        documents: (documents,) bool: those to train on; the positions of the others count, but nothing is done there.
         start: (V, D) and (V, D) tables to go on from; otherwise inputs are uniform in ±1/(2D) and outputs 0.
 
     Raises:
@@ -55,6 +57,7 @@ class Word2Vec:
 
     def __init__(self, tokens: NDArray[Any], offsets: NDArray[Any], counts: NDArray[Any], *, kind: str = "skipgram",
                  width: int = 100, window: int = 5, negatives: int = 5, sample: float = 1e-3, seed: int = 0,
+                 documents: NDArray[np.bool_] | None = None,
                  start: tuple[Tensor, Tensor] | None = None) -> None:  # fmt: skip
         from mapsto.nn import draws
         from mapsto.nn import word2vec as kernels
@@ -63,6 +66,7 @@ class Word2Vec:
         self._tokens, self._offsets = tokens.view(np.ndarray), np.ascontiguousarray(offsets, np.int64)
         counts = np.ascontiguousarray(counts, np.int64)
         _check_corpus(self._tokens, self._offsets, counts)
+        self._used = np.ones(len(offsets) - 1, bool) if documents is None else np.ascontiguousarray(documents, bool)
         self.positions, self.width = len(tokens), width
         self.wide = -(-width // _ROUND) * _ROUND
         self._draw, self._train = draws.draw, getattr(kernels, kind)
@@ -101,8 +105,14 @@ class Word2Vec:
 
     def drawn(self, shift: int, start: int, stop: int) -> Any:
         """What positions start … stop − 1 are trained on after `shift` positions of earlier epochs (`draws.draw`)."""
-        return self._draw(self._tokens, self._offsets, self._keep, *self._noise, self._key, shift, start, stop,
-                          self._window, self._negatives)  # fmt: skip
+        return self._draw(self._tokens, self._offsets, self._used, self._keep, *self._noise, self._key, shift, start,
+                          stop, self._window, self._negatives)  # fmt: skip
+
+    def compiled(self) -> float:
+        """Compile what is not compiled yet; the seconds it took, few where an earlier process kept it on disk."""
+        begin = time.perf_counter()
+        self._piece(0, 0, 0, 0.0, 0.0)
+        return time.perf_counter() - begin
 
     def _piece(self, shift: int, start: int, stop: int, rate: float, slope: float) -> Tally:
         tables = (table.numpy().reshape(-1) for table in (self._input, self._output))

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mapsto.core import random
-from mapsto.core.contracts import Batch, Encoder, Loss, Objective
+from mapsto.core.contracts import RAGGED, Batch, Encoder, Loss, Objective
 from mapsto.nn import noise
 
 
@@ -43,7 +43,7 @@ class _Pairs(nn.Module):
             self.register_buffer(name, torch.from_numpy(value.astype(np.int64)), persistent=False)
 
     def draw(self, batch: Batch, seed: int, step: int) -> Batch:
-        """The kept words with their `pairs` (P, 2) of positions (context, centre) and `negatives` (N, K)."""
+        """The kept positions with their `pairs` (P, 2) (context, centre) and `negatives` (N, K); nothing of whole examples."""
         draw = random.stream(seed, "word2vec pairs", step)
         ids, lengths = batch["ids"].cpu(), batch["lengths"].cpu()
         kept = torch.from_numpy(draw.integers(0, 2**32, len(ids))) <= self.keep[ids].cpu()
@@ -58,7 +58,7 @@ class _Pairs(nn.Module):
         slots = torch.from_numpy(draw.integers(0, len(self.alias), (count, self.negatives)))
         itself = torch.from_numpy(draw.integers(0, 2**32, (count, self.negatives))) <= self.chance[slots].cpu()
         sizes = torch.bincount(owner, minlength=len(lengths))
-        shown: Batch = {"ids": ids[kept], "lengths": sizes[sizes > 0],
+        shown: Batch = {**{name: batch[name].cpu()[kept] for name in RAGGED & batch.keys()}, "lengths": sizes[sizes > 0],
                         "pairs": torch.stack([near[good], centre[good]], 1),
                         "negatives": torch.where(itself, slots, self.alias[slots].cpu())}  # fmt: skip
         return {name: value.to(batch["ids"].device) for name, value in shown.items()}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from mapsto.core.config import option
 from mapsto.core.durations import Duration
+from mapsto.core.errors import ConfigError, listing
 
 STRATEGIES = ("auto", "zero-shot", "frozen", "contrast", "partial", "lora", "full")
 
@@ -47,7 +48,8 @@ class TransferConfig:
     plan: dict[str, Any] | None = option(None, help="a plan that was resolved before: what a repeat computes by")
 
 
-OBJECTIVES = ("masked", "causal")
+WORDS = ("skipgram", "cbow")  # objectives whose model is a table of word vectors
+OBJECTIVES = ("masked", "causal", *WORDS)
 NETS = ("transformer", "recurrent", "convnet")
 SIZES = ("tiny", "small", "base")
 
@@ -76,11 +78,23 @@ class PretrainConfig:
     )
     vocabulary: int | None = option(None, least=8, help="tokens; otherwise derived from the text")
     context: int | None = option(None, least=8, help="the most positions of a window")
-    width: int | None = option(None, least=8, help="of the encoder's rows")
+    width: int | None = option(None, least=8, help="of the encoder's rows, or of a word's vector")
     depth: int | None = option(None, least=1, help="blocks")
     batch: int | None = option(None, least=8, help="positions in one update")
     rate: float | None = option(None, above=0, help="the peak learning rate")
     optimiser: str | None = option(None, choices=("adamw", "muon"), help="the update rule")
+    window: int | None = option(None, least=1, help="the most words to either side of a word (skipgram, cbow)")
+    negatives: int | None = option(None, least=1, help="words drawn as noise for each one (skipgram, cbow)")
+    sample: float | None = option(None, least=0, most=0.999, help="the share of a text from which a word is thinned out; "
+                                  "0: none is (skipgram, cbow)")  # fmt: skip
+    min_count: int | None = option(None, least=1, help="how often a word must occur to get a vector (skipgram, cbow)")
+    weighting: str | None = option(
+        None, choices=("mean", "sif"), help="how a text's words are weighed (skipgram, cbow)"
+    )
+    segmenter: str | None = option(
+        None, choices=("none", "rjieba"), help="what cuts Chinese into words (skipgram, cbow)"
+    )
+    threads: int | None = option(None, least=1, most=1024, help="cores to learn on (skipgram, cbow)")
     document: str = option(
         "auto", choices=("auto", "file", "paragraph", "line"), help="what of a text file is a document"
     )
@@ -93,5 +107,15 @@ class PretrainConfig:
     tensorboard: bool = option(False, help="also write TensorBoard event files")
     plan: dict[str, Any] | None = option(None, help="a plan that was resolved before: what a repeat computes by")
 
+    def __post_init__(self) -> None:
+        words = self.objective in WORDS
+        other = _TOKENS if words else _WORDS
+        if said := [f.name for f in fields(self) if f.name in other and getattr(self, f.name) != f.default]:
+            raise ConfigError(f"options: {listing(said)} {'says' if len(said) == 1 else 'say'} nothing to the objective "
+                              f"{self.objective!r}; leave out, or choose {listing(OBJECTIVES[:2] if words else WORDS)}")  # fmt: skip
+
+
+_WORDS = ("window", "negatives", "sample", "min_count", "weighting", "segmenter", "threads")
+_TOKENS = ("source", "encoder", "recipe", "tokenizer", "context", "depth", "batch", "optimiser", "online", "probe", "probe_target")
 
 Request = TransferConfig | PretrainConfig

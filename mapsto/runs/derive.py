@@ -156,14 +156,18 @@ def _rungs(
         raise ConfigError("strategy 'contrast' draws texts of one class together, so it needs classes; use 'frozen'")
     if request.strategy in ("zero-shot", "frozen"):
         return (request.strategy,), (("rungs", request.strategy, "asked for"),)
+    blocks = bool(start.encoder.depths)
+    if request.strategy in ("contrast", "partial", "lora") and not blocks:
+        raise ConfigError(f"strategy {request.strategy!r} tunes blocks, and {start.origin.name} has none, only vectors of "
+                          "words; use 'frozen' or 'full'")  # fmt: skip
     tuning = _Tuning(request, start, costs, learn, few or _sizes(table))
     rungs: list[Rung] = ["zero-shot"] if named and not few and request.strategy == "auto" else []
     rungs.append("frozen")
     if request.strategy != "auto" or few:
-        names: tuple[str, ...] = ("contrast",) if request.strategy == "auto" else (request.strategy,)
+        names: tuple[str, ...] = ("contrast",) * blocks if request.strategy == "auto" else (request.strategy,)
         left = math.inf
     else:
-        names = ("partial" if isinstance(start.encoder, Staged) else "lora", "full")
+        names = ("partial" if isinstance(start.encoder, Staged) else "lora",) * blocks + ("full",)
         left = math.inf if budget is None else 0.7 * budget - costs.row * learn / 0.9 - costs.tests - 2 * costs.head
     for name in names:
         if (made := tuning(name, left)) is not None:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from mapsto.codecs.labels import Labels, weights
 from mapsto.codecs.text import TextCodec
+from mapsto.codecs.words import FILE as WORDS
+from mapsto.codecs.words import WordsCodec
 from mapsto.core.contracts import Encoder, Task
 from mapsto.core.errors import ConfigError
 from mapsto.data.audit import Audit, audit
@@ -27,6 +29,7 @@ from mapsto.runs.config import TransferConfig
 from mapsto.tasks.classify import Classify
 from mapsto.tasks.regress import Regress
 
+Reader = TextCodec | WordsCodec
 SKEWED = 10.0  # largest class over smallest, from which classes are weighed; below, weighing gained nothing where it was tried
 
 
@@ -106,6 +109,13 @@ def _check(request: TransferConfig) -> None:
         raise ConfigError("options: " + "; ".join(faults))
 
 
+def reader(source: Pretrained, length: int, long: str = "windows", pair: str | None = None) -> Reader:
+    """The codec of a source's texts."""
+    if source.codec["name"] == WordsCodec.name:
+        return WordsCodec.load({**source.codec["spec"], "pair": pair}, {WORDS: source.tokenizer})
+    return TextCodec(source.tokenizer, length, long, pair, types=source.types)
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class Start:
@@ -114,7 +124,7 @@ class Start:
     origin: Origin
     source: Pretrained
     encoder: Encoder
-    codec: TextCodec
+    codec: Reader
     task: Task
     sizes: dict[str, NDArray[np.int64]]  # positions of a sample of the rows of each part, uncut
     reasons: tuple[tuple[str, str, str], ...]
@@ -130,15 +140,21 @@ def start(request: TransferConfig, table: Table) -> Start:
     origin = sources.find(request.source, online=request.online)
     source = pretrained.load(origin)
     pair = _pair(request, table, source)
+    if request.max_length is not None and source.codec["name"] == WordsCodec.name:
+        raise ConfigError(f"max_length {request.max_length}: {origin.name} takes the mean of all words of a text, however "
+                          "long it is; leave max_length out")  # fmt: skip
     if request.max_length is not None and request.max_length > source.limit:
         raise ConfigError(f"max_length {request.max_length} is more than the {source.limit} positions that "
                           f"{origin.name} can take; lower it and longer texts become windows")  # fmt: skip
     length = request.max_length or source.usual
-    codec = TextCodec(source.tokenizer, length, request.long, pair, types=source.types)
+    codec = reader(source, length, request.long, pair)
     encoder = Siamese(source.encoder) if pair == "apart" else source.encoder
     sizes = {name: codec.lengths(sample(rows)) for name, rows in table.parts().items() if rows is not None}
+    window = (f"{length} positions", _long(sizes["train"], length, request))
+    if isinstance(codec, WordsCodec):
+        window = ("texts of any length", "a text is the mean of its words")
     reasons = [("source", origin.name, f"{origin.how}; runs in {source.route.kind}: {source.route.reason}"),
-               ("window", f"{length} positions", _long(sizes["train"], length, request))]  # fmt: skip
+               ("window", *window)]  # fmt: skip
     if pair is not None:
         why = "asked for" if request.pair != "auto" else _why_pair(pair)
         reasons.append(("pair", pair, why))
@@ -167,7 +183,7 @@ def _pair(request: TransferConfig, table: Table, source: Pretrained) -> str | No
 
 def _why_pair(pair: str) -> str:
     if pair == "apart":
-        return "the source was trained to embed sentences, whose vectors are compared"
+        return "the source gives one vector for each text, and they are compared"
     return "the source was not trained to embed sentences, so it reads both at once"
 
 

@@ -30,7 +30,7 @@ from mapsto.engine.loop import Run, Settings
 from mapsto.engine.watch import Asked, signals
 from mapsto.runs import events, health, text
 from mapsto.runs import place as places
-from mapsto.runs.config import PretrainConfig
+from mapsto.runs.config import WORDS, PretrainConfig
 from mapsto.runs.events import Event, Finished, Found, Judged, Planned, Progress
 from mapsto.runs.place import Place
 from mapsto.runs.plan import Reason
@@ -95,15 +95,26 @@ def run(request: PretrainConfig, dry: bool = False) -> Stream:
     out = None if request.out is None else Path(request.out).expanduser().absolute()
     if out is not None and out.exists():
         return (yield from _again(request, out))
-    data = text.read(request)
+    read, derived, learning = _way(request.objective)
+    data = read(request)
     yield Found(data.lines(), data.plain())
     if dry:
-        yield _told(_planned(request, data, None))
+        yield _told(_planned(request, data, None, derived))
         return None
     with places.claim(request.out) as place, signals() as asked:
-        plan = _planned(request, data, place)
+        plan = _planned(request, data, place, derived)
         yield _told(plan)
-        return (yield from _Learning(request, data, plan, place, asked).events())
+        stream: Stream = learning(request, data, plan, place, asked).events()
+        return (yield from stream)
+
+
+def _way(objective: str) -> tuple[Any, Any, Any]:
+    """How text is read for an objective, a plan derived and a run driven."""
+    if objective not in WORDS:
+        return text.read, _derived, _Learning
+    from mapsto.runs import lexicon, words  # which need numba
+
+    return lexicon.read, words.derived, words.Learning
 
 
 def _again(request: PretrainConfig, out: Path) -> Stream:
@@ -113,14 +124,14 @@ def _again(request: PretrainConfig, out: Path) -> Stream:
     held = load(out)
     places.finished(request, held.facts.config, out)
     yield Judged(tuple(held.facts.metrics.get("lines", ())), held.facts.metrics)
-    yield _finished(request, {"already": True})
+    yield finished(request, {"already": True})
     return Made(held.mapping, held.facts)
 
 
-def _planned(request: PretrainConfig, data: Text, place: Place | None) -> Plan:
+def _planned(request: PretrainConfig, data: Any, place: Place | None, derived: Any) -> Plan:
     """The unfinished run's plan, the request's own, or a new one; written down before anything is computed."""
     known = (place.plan(request) if place is not None else None) or request.plan
-    plan = _derived(request, data) if known is None else Plan.load(known)
+    plan = derived(request, data) if known is None else Plan.load(known)
     now = data.fingerprints()
     then = {"text": plan.text, "tokenizer": plan.tokenizer, "probe": plan.probe, "source": plan.source}
     if other := [name for name, known in then.items() if now.get(name) != known]:
@@ -192,7 +203,7 @@ class _Learning:
         if self.place.out is not None:
             save(mapping, self.place.out, facts)
             places.clear(self.place)
-        yield _finished(self.request, {"metrics": table})
+        yield finished(self.request, {"metrics": table})
         return Made(mapping, facts)
 
     def _shown(self, event: Step | Noted) -> Event:
@@ -239,10 +250,12 @@ class _Learning:
         return [codec.decode({"ids": p, "lengths": torch.tensor([len(p)])})[0] for p in parts if len(p)]
 
 
-def _finished(request: PretrainConfig, plain: Mapping[str, Any]) -> Finished:
+def finished(request: PretrainConfig, plain: Mapping[str, Any]) -> Finished:
+    """The run's last word: what to try next."""
     if request.out is None:
         return Finished(None, (), plain)
-    use = (f'mapsto generate {request.out} "Once"' if request.objective == "causal"
-           else f'mapsto fill {request.out} "a [MASK] word"')  # fmt: skip
-    commands = (f"mapsto transfer train.csv --target label --from {request.out}", use, f"mapsto verify {request.out}")
+    use = {"causal": f'generate {request.out} "Once"', "masked": f'fill {request.out} "a [MASK] word"'}
+    commands = (f"mapsto transfer train.csv --target label --from {request.out}",
+                f"mapsto {use.get(request.objective, f'neighbours {request.out} WORD')}",
+                f"mapsto verify {request.out}")  # fmt: skip
     return Finished(request.out, commands, plain)

@@ -12,7 +12,6 @@ from torch import nn
 from mapsto.bundle import checks
 from mapsto.bundle.receipt import Receipt
 from mapsto.bundle.receipt import Rung as Gained
-from mapsto.codecs.text import TextCodec
 from mapsto.core import random
 from mapsto.core.contracts import Encoder
 from mapsto.encoders import pretrained
@@ -34,7 +33,7 @@ class Proof:
         self.start, encoder = start, _inner(start.encoder)
         self.loading = checks.loaded_check(encoder, start.origin.folder)
         probes = [text if isinstance(text, str) else text[0] for text in texts]
-        single = TextCodec.load({**start.codec.spec(), "pair": None}, start.codec.files())
+        single = start.codec.load({**start.codec.spec(), "pair": None}, start.codec.files())
         anew = pretrained.load(start.origin).encoder
         self.difference, self.findings = checks.features_check(encoder, anew, single, probes)
         self.prints = checks.prints(start.encoder)

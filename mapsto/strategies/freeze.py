@@ -36,7 +36,7 @@ def full(encoder: Encoder, fade: float = 0.9) -> Rules:
     """Everything, the lower the slower; what follows the blocks moves like the last one."""
     names = block_names(encoder)
     faded = [(_inside(name), fade ** (len(names) - 1 - i)) for i, name in enumerate(names)]
-    above = [(f"^encoder\\.{re.escape(name)}$", 1.0) for name in _after(encoder, names[-1])]
+    above = [(f"^encoder\\.{re.escape(name)}$", 1.0) for name in (_after(encoder, names[-1]) if names else ())]
     return [HEAD, *faded, *above, ("^encoder\\.", fade ** len(names))]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mapsto.codecs.words import Vocabulary, WordsCodec, counted, split, tokens
+from mapsto.codecs.words import Vocabulary, WordsCodec, counted, split
 from mapsto.core.contracts import Loss
 from mapsto.core.errors import ConfigError, DataError, ModelError
 from mapsto.encoders.vectors import (
@@ -39,10 +39,10 @@ def test_ids_fall_with_frequency_and_ties_are_sorted():
 
 
 def test_a_corpus_is_its_known_words():
-    ids, ends = tokens(TEXTS, counted(TEXTS, least=2))
+    ids, sizes = WordsCodec(counted(TEXTS, least=2)).tokens(TEXTS)
     assert ids.tolist() == [1, 0, 1, 0, 1, 0]
-    assert ends.tolist() == [0, 4, 5, 5, 6]
-    assert (ids.dtype, ends.dtype) == (np.int32, np.int64)
+    assert sizes.tolist() == [4, 1, 0, 1]
+    assert (ids.dtype, sizes.dtype) == (np.int32, np.int64)
 
 
 def test_new_words_are_added_after_the_old():

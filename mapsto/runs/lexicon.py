@@ -1,0 +1,151 @@
+"""Text as whole words for skipgram and cbow: counted, kept as ids, and the kernel, encoder and objective over them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mapsto.codecs import words as codecs
+from mapsto.codecs.words import WordsCodec
+from mapsto.core import files
+from mapsto.core.contracts import Objective
+from mapsto.core.durations import Duration
+from mapsto.data import corpus, store
+from mapsto.data.corpus import Cleaning, Report
+from mapsto.data.packed import Packed
+from mapsto.data.store import Store
+from mapsto.encoders.words import Words
+from mapsto.engine.sweep import Settings, Sweep
+from mapsto.nn.tables import Word2Vec
+from mapsto.objectives import OBJECTIVES
+from mapsto.runs.config import PretrainConfig
+
+WIDTHS = {"tiny": 100, "small": 200, "base": 300}
+WINDOW, NEGATIVES, SAMPLE, RATE = 5, 5, 1e-3, 0.025  # word2vec's and gensim's own
+_BLOCK = 1 << 19  # positions of a step: some tenths of a second
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Data:
+    """The data of a run: its words, where each text's are, and which documents are held out."""
+
+    request: PretrainConfig
+    text: str  # sha256 of the files and how they are read
+    codec: WordsCodec
+    store: Store
+    held: NDArray[np.bool_]
+
+    @cached_property
+    def report(self) -> Report:
+        """What became of the documents."""
+        return Report(**{**self.store.manifest["corpus"], "facts": tuple(self.store.manifest["corpus"]["facts"])})
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """(V + 1,) how often each word occurs; the last is for no word."""
+        return np.array([*self.codec.vocabulary.counts, 0], np.int64)
+
+    def lines(self) -> tuple[str, ...]:
+        """What the text holds, for people."""
+        held, least = int(self.held.sum()), self.codec.vocabulary.counts[-1]
+        return (*(line.strip() for line in self.report.lines()),
+                f"{self.store.manifest['tokens']:,} words of {len(self.codec.vocabulary):,} kinds, each seen {least:,} times "
+                "or more", f"{len(self.store) - held:,} documents to learn from, {held:,} held out")  # fmt: skip
+
+    def plain(self) -> dict[str, Any]:
+        """The same for machines."""
+        manifest = self.store.manifest
+        return {"corpus": self.report.plain(), "words": manifest["tokens"], "vocabulary": len(self.codec.vocabulary),
+                "held_out": int(self.held.sum()), "fingerprints": self.fingerprints()}  # fmt: skip
+
+    def fingerprints(self) -> dict[str, str]:
+        """What a resumed run must find unchanged."""
+        return {"text": self.text, "tokenizer": self.store.manifest["tokenizer"]}
+
+    def options(self) -> dict[str, Any]:
+        """What the kernel and its twin, the objective, are made with."""
+        asked = self.request
+        return {"width": asked.width or WIDTHS[asked.size], "window": asked.window or WINDOW,
+                "negatives": asked.negatives or NEGATIVES,
+                "sample": SAMPLE if asked.sample is None else asked.sample}  # fmt: skip
+
+    def sweep(self, length: Duration, threads: int) -> tuple[Sweep, float]:
+        """The run over the documents that are not held out, and the seconds that compiling its kernel took."""
+        count = int(self.store.manifest["tokens"])
+        kernel = Word2Vec(self.store.tokens, self.store.starts, self.counts, kind=self.request.objective,
+                          seed=self.request.seed, documents=~self.held, **self.options())  # fmt: skip
+        block = min(_BLOCK, -(-count // 16))
+        settings = Settings(length, self.request.rate or RATE, block=block, threads=threads)
+        return Sweep(kernel, settings), kernel.compiled()
+
+    def twin(self, sweep: Sweep) -> tuple[Words, Objective, dict[str, Any]]:
+        """An encoder and an objective that hold the sweep's tables, and the objective's arguments."""
+        spec = {"counts": self.counts.tolist(), **self.options()}
+        encoder = Words(vocabulary=len(self.codec.vocabulary), width=spec["width"],
+                        weighting=self.request.weighting or "mean")  # fmt: skip
+        objective: Objective = OBJECTIVES.load(self.request.objective)(**spec)
+        both = torch.nn.ModuleDict({"encoder": encoder, "objective": objective})
+        with torch.no_grad():
+            for name, value in sweep.weights.items():
+                both.get_parameter(name).copy_(value)
+        return encoder, objective, spec
+
+    def texts(self, held: bool, context: int, budget: int) -> Packed | None:
+        """Stretches of the documents to learn from or of the held-out ones; None where they hold less than two words."""
+        chosen = self.held if held else ~self.held
+        there = int(np.diff(self.store.starts)[chosen].sum())
+        if there < 2:
+            return None
+        context = min(context, there)
+        return Packed(self.store, context, max(context, min(budget, there)), self.request.seed, documents=chosen,
+                      purpose="held" if held else "order")  # fmt: skip
+
+
+def read(request: PretrainConfig) -> Data:
+    """Read, clean and count the text, and keep its words; what was done before for the same text is found again.
+
+    Raises:
+        DataError, OutputError, MissingExtra: as their names say.
+    """
+    from mapsto.nn import lanes  # noqa: F401 - says at once if numba is missing
+
+    data: Any = list(request.data) if len(request.data) != 1 else request.data[0]
+    cleaning = Cleaning(document=request.document, text=request.text, duplicates=request.duplicates)
+    fingerprint = corpus.fingerprint(data, cleaning)
+    found: list[corpus.Corpus] = []
+
+    def documents() -> corpus.Corpus:
+        if not found:
+            found.append(corpus.read(data, cleaning))
+        return found[0]
+
+    asked = [fingerprint, "words", request.min_count, request.vocabulary, request.segmenter or codecs.installed()]
+    place = files.cache_folder() / "corpora" / hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
+    if (place / "codec.json").is_file():
+        spec = json.loads((place / "codec.json").read_text("utf-8"))
+        codec = WordsCodec.load(spec, {codecs.FILE: (place / codecs.FILE).read_bytes()})
+    else:
+        codec = _counted(request, documents())
+        files.write(place / codecs.FILE, codec.files()[codecs.FILE])
+        files.write_json(place / "codec.json", codec.spec())
+    content = codec.files()[codecs.FILE]
+    kept = store.ensure(place, fingerprint, content, documents, codec.tokens, len(codec.vocabulary))
+    return Data(request, fingerprint, codec, kept, corpus.heldout(kept.keys, request.held, request.seed))
+
+
+def _counted(request: PretrainConfig, read: corpus.Corpus) -> WordsCodec:
+    segmenter = None if request.segmenter == "none" else request.segmenter
+    if request.segmenter is None and codecs.chinese(cast("Sequence[str]", read.texts)):
+        segmenter = codecs.installed()
+    cut = codecs.cutter(segmenter)
+    vocabulary = codecs.counted((str(t) for t in read.texts), request.min_count, most=request.vocabulary, cut=cut)
+    return WordsCodec(vocabulary, segmenter=segmenter)

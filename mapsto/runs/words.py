@@ -1,0 +1,182 @@
+"""Word vectors from text: what skipgram and cbow do otherwise than the other objectives of a pretraining.
+
+    count the words → plan → sweep the compiled kernel over them → judge on held-out documents → save
+
+The model is a table of vectors under the encoder `words`; its codec is the list of words itself. One thread computes the
+same bytes however often it is stopped; several add to the same table at once and are alike, not equal (`engine.sweep`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, final
+
+import numpy as np
+
+from mapsto.bundle import pretext
+from mapsto.bundle.format import Facts
+from mapsto.bundle.save import save
+from mapsto.core.contracts import Mapping as Composed
+from mapsto.core.contracts import Objective, Step
+from mapsto.core.durations import Duration
+from mapsto.core.machine import probe
+from mapsto.encoders import vectors
+from mapsto.encoders.words import Words
+from mapsto.engine.drive import JOURNAL, Noted, Watch, drive
+from mapsto.engine.sweep import Sweep
+from mapsto.engine.watch import Asked
+from mapsto.nn import noise
+from mapsto.runs import events, text
+from mapsto.runs import place as places
+from mapsto.runs.config import PretrainConfig
+from mapsto.runs.events import Event, Judged, Progress
+from mapsto.runs.lexicon import Data
+from mapsto.runs.place import Place
+from mapsto.runs.plan import Reason
+from mapsto.runs.pretrain import OVERRUN, Made, Plan, Stream, finished
+
+_LEAST, _MOST, _ENOUGH = 5, 40, 30_000_000  # passes over the text; words in all, where it is small
+
+
+def derived(request: PretrainConfig, data: Data) -> Plan:
+    """Every setting with its reason; the pace is measured."""
+    count, threads = int(data.store.manifest["tokens"]), request.threads or 1
+    machine = replace(probe(), device="cpu", threads=threads, precision="fp32")
+    machine.settle()
+    passes = min(_MOST, max(_LEAST, round(_ENOUGH / count)))
+    length = request.budget or Duration(passes, "epochs")
+    sweep, _ = data.sweep(length, threads)
+    pace = sweep.pace()  # of this block, which changes nothing
+    steps = max(1, round(sweep.positions / sweep.settings.block))
+    positions = steps * sweep.settings.block
+    why = "as asked" if request.budget else "as word2vec" if passes == _LEAST else "more than 5, as the text is small"
+    budget = length.amount if length.unit == "seconds" else None
+    reasons = (
+        *_reasons(request, data),
+        ("rate", f"{sweep.settings.rate:g}, falling to {sweep.settings.floor:g}", "by position, as word2vec"),
+        ("threads", str(threads), "stopped and resumed runs end with the same bytes; more are faster and end alike, not "
+         "equal" if threads == 1 else "alike but not equal from run to run; one thread gives the same bytes"),
+        ("pace", f"{pace:,.0f} words/s", "measured on words of this text"),
+        ("length", f"{positions / count:.1f} passes", f"{positions:,} words in {steps:,} steps; {why}"),
+    )  # fmt: skip
+    memory = 3e8 + 8.0 * (len(data.counts) * data.options()["width"] * 2) + count * data.store.tokens.itemsize
+    return Plan(
+        machine, data.text, data.store.manifest["tokenizer"], steps, None, budget, positions / pace, memory, reasons
+    )
+
+
+def _reasons(request: PretrainConfig, data: Data) -> tuple[Reason, ...]:
+    """Why the model and what it is trained on are as they are."""
+    options, vocabulary, segmenter = data.options(), data.codec.vocabulary, data.codec.spec()["segmenter"]
+    kept = noise.keep(data.counts, options["sample"])[0] / (2**32 - 1)
+    cut = f"Chinese cut into words by {segmenter}" if segmenter else "a Han character is a word"
+    return (
+        ("shape", f"{options['width']} numbers a word", f"{'as asked' if request.width else f'size {request.size}'}; "
+         f"{2 * len(vocabulary) * options['width'] / 1e6:.1f} M parameters in two tables"),
+        ("words", f"{len(vocabulary):,}", f"in lower case, {cut}; each occurs {vocabulary.counts[-1]:,} times or more"),
+        ("window", f"{options['window']} words to either side", "the reach is drawn anew for each word, so near ones count more"),
+        ("noise", f"{options['negatives']} words", "drawn by count^0.75" + (", shared by a word's contexts" * (request.objective == "skipgram"))),
+        ("thinning", f"{options['sample']:g}", f"{kept:.1%} of the most frequent word, {vocabulary.words[0]!r}, is kept"),
+    )  # fmt: skip
+
+
+@final
+class Learning:
+    """One run between its plan and its bundle."""
+
+    def __init__(self, request: PretrainConfig, data: Data, plan: Plan, place: Place, asked: Asked) -> None:
+        self.request, self.data, self.plan, self.place, self.asked = request, data, plan, place, asked
+        self.begun = time.perf_counter()
+
+    def events(self) -> Stream:
+        """The steps, the figures, the bundle."""
+        name, plan = self.request.objective, self.plan
+        run, compiling = self.data.sweep(Duration(plan.steps, "steps"), plan.machine.threads)
+        watch = Watch(self.asked, self._overdue, self._overran, self.request.tensorboard)
+        seconds, positions = 0.0, 0
+        for event in drive(run, self.place.work / name, name, watch, None, 1, plan.stop):
+            if isinstance(event, Step):
+                seconds, positions = seconds + event.seconds, positions + event.positions
+            yield self._shown(event, run)
+        encoder, objective, spec = self.data.twin(run)
+        table = self._table(encoder, objective)
+        self._weigh(encoder)
+        yield Judged(tuple(table["lines"]), table)
+        facts = self._facts(table, objective, spec)
+        mapping = Composed(self.data.codec, encoder.eval(), None)
+        if self.place.out is not None:
+            save(mapping, self.place.out, facts)
+            places.clear(self.place)
+        took = {"words_per_second": positions * self._share() / max(seconds, 1e-9), "training_seconds": seconds,
+                "compile_seconds": compiling, "threads": plan.machine.threads}  # fmt: skip
+        yield finished(self.request, {"metrics": table, **took})
+        return Made(mapping, facts)
+
+    def _share(self) -> float:
+        """Of the positions, those that are learnt from."""
+        return float(np.diff(self.data.store.starts)[~self.data.held].sum()) / int(self.data.store.manifest["tokens"])
+
+    def _shown(self, event: Step | Noted, run: Sweep) -> Event:
+        if isinstance(event, Noted):
+            return events.Noted(event.line)
+        total, pace = (self.plan.stop or self.plan.steps) * run.settings.block, event.positions / event.seconds
+        done = event.index * run.settings.block
+        return Progress(self.request.objective, done, total, event.loss, pace, "words", (total - done) / pace)
+
+    def _overdue(self) -> bool:
+        budget = self.plan.budget
+        return budget is not None and time.perf_counter() - self.begun > OVERRUN * budget
+
+    def _overran(self, name: str, step: int) -> None:
+        """Write down where the budget ended the run, before it ends: a resumed or repeated one ends there too."""
+        self.plan = replace(self.plan, stop=step)
+        self.place.record(self.request, self.plan.plain())
+
+    def _table(self, encoder: Words, objective: Objective) -> dict[str, Any]:
+        """The held-out loss beside chance, and a few words with those nearest to them."""
+        lines, found, options = [], {}, self.data.options()
+        held = self.data.texts(True, 256, 4096)
+        if held is not None:
+            loss = -text.look(objective, encoder, held, self.plan.machine)["log_likelihood"]
+            chance = noise.chance(self.data.counts, options["sample"], options["negatives"])
+            untaught = (1 + options["negatives"]) * math.log(2)
+            lines.append(f"held-out loss\t{loss:.4f} nats a word and its noise; by the frequencies of the words alone "
+                         f"{chance:.4f}, untaught {untaught:.4f}")  # fmt: skip
+            found = {"loss": loss, "chance": chance}
+        words, table = self.data.codec.vocabulary.words, encoder.table.weight.detach()
+        near = {
+            words[i]: [n for n, _ in vectors.neighbours(words, table, words[i], 5)] for i in _shown_words(len(words))
+        }
+        lines += [f"near {word}\t{', '.join(others)}" for word, others in near.items()]
+        return {**found, "neighbours": near, "lines": lines}
+
+    def _weigh(self, encoder: Words) -> None:
+        """Give an encoder that weighs by rarity its weights, and the direction that all short texts share."""
+        if self.request.weighting != "sif":
+            return
+        texts = self.data.texts(False, 32, 1 << 16)
+        encoder.fit(self.data.codec.vocabulary.counts, texts(0) if texts else ())
+
+    def _facts(self, table: Mapping[str, Any], objective: Objective, spec: Mapping[str, Any]) -> Facts:
+        journal = self.place.work / self.request.objective / JOURNAL
+        return Facts(
+            strategy=f"pretrained: {self.request.objective}", metrics=table, data=self.data.plain(),
+            config=places.resolved(self.request, self.plan.plain()), examples=self._examples(),
+            extras={**pretext.files_of(objective, spec), JOURNAL: journal.read_bytes()},
+        )  # fmt: skip
+
+    def _examples(self) -> list[str]:
+        """The beginnings of a few held-out documents, in words that have a vector."""
+        kept, words = self.data.store, self.data.codec.vocabulary.words
+        starts = kept.starts[np.flatnonzero(self.data.held)[:8]]
+        ends = np.minimum(kept.starts[np.flatnonzero(self.data.held)[:8] + 1], starts + 24)
+        parts = [kept.tokens[a:b].tolist() for a, b in zip(starts, ends, strict=True) if a < b]
+        return [" ".join(words[i] for i in part) for part in parts][:4]
+
+
+def _shown_words(count: int) -> list[int]:
+    """Ids of a few words that are neither so frequent that they say nothing nor so rare that little was learnt of them."""
+    return sorted({count // share for share in (100, 30, 10)}) if count > 5 else []
