@@ -10,11 +10,13 @@ from typing import Any, final
 import numpy as np
 
 from mapsto.bundle import load as loading
+from mapsto.bundle import wordfiles
 from mapsto.bundle.export import Exported
 from mapsto.bundle.export import export as _export
 from mapsto.bundle.format import HEAD, Facts
 from mapsto.bundle.verify import Verification
 from mapsto.bundle.verify import verify as _verify
+from mapsto.bundle.wordfiles import Written
 from mapsto.core import config, files
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.decoding import Decoding
@@ -221,12 +223,14 @@ def verify(folder: Path | str) -> Verification:
     return _verify(folder)
 
 
-def export(model: Model | Path | str, to: str = "hf", out: Path | str = "exported") -> Exported:
-    """Write a model for other software; `hf` opens in plain `transformers`.
+def export(model: Model | Path | str, to: str = "hf", out: Path | str = "exported") -> Exported | Written:
+    """Write a model for other software; `hf` opens in plain `transformers`, `word2vec` in gensim.
 
     Raises:
         ModelError, ConfigError, OutputError: what the format cannot hold, an unknown format, an unwritable place.
     """
+    if to in wordfiles.FORMATS:
+        return wordfiles.export(model.mapping if isinstance(model, Model) else model, to, out)
     if isinstance(model, Model):
         return _export(model.mapping, to, out, model.facts)
     return _export(model, to, out)

@@ -16,7 +16,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from mapsto.bundle import golden, hub, pretext
+from mapsto.bundle import golden, hub, pretext, wordfiles
 from mapsto.bundle.card import card
 from mapsto.bundle.format import CARD, CONFIG, WEIGHTS, Facts, from_json
 from mapsto.bundle.load import load
@@ -25,7 +25,7 @@ from mapsto.bundle.stock import classifier
 from mapsto.codecs.text import TextCodec
 from mapsto.core import files
 from mapsto.core.contracts import Mapping, Task
-from mapsto.core.errors import ConfigError, ModelError, suggestion
+from mapsto.core.errors import ConfigError, ModelError, listing, suggestion
 from mapsto.tasks.classify import Classify
 from mapsto.tasks.regress import Regress
 
@@ -69,7 +69,8 @@ def export(model: Mapping | Path | str, to: str, out: Path | str, facts: Facts |
         OutputError: the place cannot be written, or holds something and `replace` is false.
     """
     if to not in FORMATS:
-        raise ConfigError(f"export: no format {to!r}{suggestion(to, FORMATS)}; there is 'hf'")
+        known = (*FORMATS, *wordfiles.FORMATS)
+        raise ConfigError(f"export: no format {to!r}{suggestion(to, known)}; there is {listing(known)}")
     if not isinstance(model, Mapping):
         loaded = load(model)
         model, facts = loaded.mapping, facts or loaded.facts

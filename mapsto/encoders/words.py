@@ -84,7 +84,7 @@ class Words(Encoder):
         sums = rows.new_zeros(len(sizes), self.width, dtype=torch.float32)
         sums = sums.index_add(0, owner, rows.float() * weights[:, None])
         pooled = sums / known.clamp(min=1.0)[:, None]
-        return Encoded(rows, lengths, pooled - (pooled @ self.common)[:, None] * self.common)
+        return Encoded(rows, lengths, pooled - (pooled * self.common).sum(1, keepdim=True) * self.common)
 
     @torch.no_grad()
     def fit(self, counts: Sequence[int], batches: Sequence[Batch] = (), a: float = 1e-3) -> None:
