@@ -111,7 +111,8 @@ class Learning:
             save(mapping, self.place.out, facts)
             places.clear(self.place)
         took = {"words_per_second": positions * self._share() / max(seconds, 1e-9), "training_seconds": seconds,
-                "compile_seconds": compiling, "threads": plan.machine.threads}  # fmt: skip
+                "passes": positions / int(self.data.store.manifest["tokens"]), "compile_seconds": compiling,
+                "threads": plan.machine.threads}  # of this process: what an earlier one did is not in them  # fmt: skip
         yield finished(self.request, {"metrics": table, **took})
         return Made(mapping, facts)
 
