@@ -116,6 +116,18 @@ class PretrainConfig:
 
 
 _WORDS = ("window", "negatives", "sample", "min_count", "weighting", "segmenter", "threads")
-_TOKENS = ("source", "encoder", "recipe", "tokenizer", "context", "depth", "batch", "optimiser", "online", "probe", "probe_target")
+_TOKENS = (
+    "source",
+    "encoder",
+    "recipe",
+    "tokenizer",
+    "context",
+    "depth",
+    "batch",
+    "optimiser",
+    "online",
+    "probe",
+    "probe_target",
+)
 
 Request = TransferConfig | PretrainConfig

@@ -135,7 +135,9 @@ def _planned(request: PretrainConfig, data: Any, place: Place | None, derived: A
     now = data.fingerprints()
     then = {"text": plan.text, "tokenizer": plan.tokenizer, "probe": plan.probe, "source": plan.source}
     if other := [name for name, known in then.items() if now.get(name) != known]:
-        raise OutputError(f"the {' and the '.join(other)} changed since this run was planned; choose another out to start anew")
+        raise OutputError(
+            f"the {' and the '.join(other)} changed since this run was planned; choose another out to start anew"
+        )
     plan.machine.settle()
     if place is not None:
         place.record(request, plan.plain())

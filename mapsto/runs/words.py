@@ -63,9 +63,8 @@ def derived(request: PretrainConfig, data: Data) -> Plan:
         ("length", f"{positions / count:.1f} passes", f"{positions:,} words in {steps:,} steps; {why}"),
     )  # fmt: skip
     memory = 3e8 + 8.0 * (len(data.counts) * data.options()["width"] * 2) + count * data.store.tokens.itemsize
-    return Plan(
-        machine, data.text, data.store.manifest["tokenizer"], steps, None, budget, positions / pace, memory, reasons
-    )
+    return Plan(machine, data.text, data.store.manifest["tokenizer"], steps, budget=budget, seconds=positions / pace,
+                memory=memory, reasons=reasons)  # fmt: skip
 
 
 def _reasons(request: PretrainConfig, data: Data) -> tuple[Reason, ...]:

@@ -26,7 +26,15 @@ from mapsto.runs.events import Finished, Progress
 pytest.importorskip("numba")
 
 TOPICS = (("cat", "dog", "bird", "horse"), ("red", "green", "blue", "yellow"), ("one", "two", "three", "four"))
-SMALL = {"width": 16, "window": 2, "sample": 0.0, "budget": "30 epochs", "rate": 0.05, "duplicates": "keep", "held": 0.1}
+SMALL = {
+    "width": 16,
+    "window": 2,
+    "sample": 0.0,
+    "budget": "30 epochs",
+    "rate": 0.05,
+    "duplicates": "keep",
+    "held": 0.1,
+}
 
 
 @pytest.fixture(autouse=True)
