@@ -167,9 +167,10 @@ def _answers(model: Model, rows: Rows, window: int = 4096) -> Iterator[sink.Colu
         yield {**columns, **{name: list(part) for name, part in zip(names, parts, strict=True)}}
 
 
-def evaluate(model: Model | str, data: Any) -> Report:
-    """`Model.evaluate` of a model or its folder."""
-    return (load(model) if isinstance(model, str) else model).evaluate(data)
+def evaluate(model: Model | str, data: Any, against: Model | str | None = None) -> Report:
+    """`Model.evaluate` of a model or its folder; `against` is another one of the same task."""
+    rival = load(against) if isinstance(against, str) else against
+    return (load(model) if isinstance(model, str) else model).evaluate(data, rival)
 
 
 def embed(model: Model | str, data: Any, out: str | None = None, online: bool = False) -> Any:

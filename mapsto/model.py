@@ -31,6 +31,7 @@ from mapsto.encoders.towers import Siamese
 from mapsto.encoders.words import Words
 from mapsto.engine import infer as inference
 from mapsto.evaluation import suite
+from mapsto.evaluation.baselines import Baseline
 from mapsto.evaluation.suite import Report
 from mapsto.objectives.causal import Causal
 from mapsto.objectives.masked import Masked
@@ -83,15 +84,32 @@ class Model:
             pooled = torch.nn.functional.normalize(pooled, dim=-1)
         return pooled.numpy()
 
-    def evaluate(self, data: Any) -> Report:
-        """Scores on labelled data that the model has not seen, with 95% intervals.
+    def evaluate(self, data: Any, against: Model | None = None) -> Report:
+        """Scores on labelled data that the model has not seen, with 95% intervals; and what it gains over the model
+        `against` on the same rows.
 
         Raises:
             DataError: unreadable, or labels that the model does not know.
+            ModelError: `against` answers another question.
         """
         rows = self.rows(data, labelled=True)
         labels = Labels.load(self.facts.data["labels"])
-        return suite.judge(self.scores(rows.texts), labels.encode(rows), self.task)
+        rivals = [] if against is None else [self._rival(against, data)]
+        return suite.judge(self.scores(rows.texts), labels.encode(rows), self.task, rivals)
+
+    def _rival(self, other: Model, data: Any) -> Baseline:
+        """Another model's scores of the same rows, in this one's units and with its thresholds."""
+        mine, theirs = self.task, other.task
+        scores = other.scores(other.rows(data, labelled=True).texts)
+        if isinstance(mine, Regress) and isinstance(theirs, Regress):
+            scores = ((theirs.values(scores) - mine.mean) / mine.std).float()[:, None]
+        elif not (isinstance(mine, Classify) and isinstance(theirs, Classify)
+                  and (mine.kind, mine.names) == (theirs.kind, theirs.names)):  # fmt: skip
+            raise ModelError("the two models answer different questions: expected the same kind of target with the same "
+                             "labels; compare models of one task")  # fmt: skip
+        elif mine.thresholds is not None and theirs.thresholds is not None:
+            scores = scores + torch.tensor(mine.thresholds).logit() - torch.tensor(theirs.thresholds).logit()
+        return Baseline(str((other.facts.config or {}).get("out") or "the other model"), scores)
 
     def rows(self, data: Any, labelled: bool) -> Rows:
         """The columns that the model was made for, from other data.

@@ -18,6 +18,7 @@ from mapsto.bundle.lower import Head, State
 from mapsto.core.contracts import Encoder, Objective
 from mapsto.core.errors import ModelError, listing
 from mapsto.encoders import architectures
+from mapsto.encoders.architectures import Plan
 from mapsto.encoders.transformer import Transformer
 from mapsto.objectives.causal import Causal
 from mapsto.objectives.masked import Masked
@@ -68,30 +69,15 @@ def language(encoder: Encoder, objective: Objective) -> tuple[dict[str, Any], St
         raise ModelError(f"export: BERT-, RoBERTa-, DistilBERT- and GPT-2-like models of words can be written for "
                          f"transformers, and this one ({encoder.name!r} with {objective.name!r}) is none of them; the "
                          "bundle itself stays loadable with Mapsto")  # fmt: skip
-    given, head = objective.spec(), objective.state_dict()
-    spec = encoder.spec()
-    kind = (
-        "gpt2"
-        if objective.name == "causal"
-        else "roberta"
-        if spec["offset"]
-        else "bert"
-        if spec["types"]
-        else "distilbert"
-    )
+    spec, given, head = encoder.spec(), objective.spec(), objective.state_dict()
+    kind = ("gpt2" if objective.name == "causal" else "roberta" if spec["offset"] else "bert" if spec["types"]
+            else "distilbert")  # fmt: skip
     make, architecture = _LANGUAGE[kind]
     config = {**make(spec), "architectures": [architecture], "tie_word_embeddings": given["tied"]}
     plan, why = architectures.plan(config)
     assert plan is not None, why
-    with torch.device("meta"):
-        held = Transformer(**plan.spec).spec()
-    faults = [f"{name}={spec[name]!r} where {held[name]!r} is needed" for name in spec
-              if name not in _FREE and spec[name] != held[name]]  # fmt: skip
-    if given.get("epsilon", held["epsilon"]) != held["epsilon"]:
-        faults.append(f"a head with epsilon={given['epsilon']!r} where {held['epsilon']!r} is needed")
-    if plan.activated and spec["activation"] != "gelu":
-        faults.append(f"activation={spec['activation']!r} where the head's, 'gelu', is needed")
     state = encoder.state_dict()
+    faults = _unlike(plan, spec, given)
     if any(value.dtype != torch.float32 for value in (*state.values(), *head.values())):
         faults.append("weights that are not float32")
     if faults:
@@ -102,6 +88,19 @@ def language(encoder: Encoder, objective: Objective) -> tuple[dict[str, Any], St
         if name in head:  # where the output layer is tied, transformers ties its bias itself
             found |= dict.fromkeys(sources[-1:] if given["tied"] else sources, head[name])
     return config, {name: value.detach().cpu().clone() for name, value in found.items()}
+
+
+def _unlike(plan: Plan, spec: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """What an encoder and a head have that the planned architecture does not."""
+    with torch.device("meta"):
+        held = Transformer(**plan.spec).spec()
+    faults = [f"{name}={spec[name]!r} where {held[name]!r} is needed" for name in spec
+              if name not in _FREE and spec[name] != held[name]]  # fmt: skip
+    if given.get("epsilon", held["epsilon"]) != held["epsilon"]:
+        faults.append(f"a head with epsilon={given['epsilon']!r} where {held['epsilon']!r} is needed")
+    if plan.activated and spec["activation"] != "gelu":
+        faults.append(f"activation={spec['activation']!r} where the head's, 'gelu', is needed")
+    return faults
 
 
 def own(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[State, State]:

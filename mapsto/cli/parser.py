@@ -103,7 +103,9 @@ def _transfer(parser: Parser) -> None:
 
 
 def _pretrain(parser: Parser) -> None:
-    parser.usage = "mapsto pretrain TEXT [TEXT …] [--objective NAME] [--budget TIME] [--out FOLDER] [options]"
+    parser.usage = (
+        "mapsto pretrain TEXT [TEXT …] [--objective NAME] [--from MODEL] [--budget TIME] [--out FOLDER] [options]"
+    )
     for field in options(PretrainConfig):
         _option(parser, field)
     _dry(parser)
@@ -182,6 +184,9 @@ def _neighbours(parser: Parser) -> None:
 def _evaluate(parser: Parser) -> None:
     _model(parser)
     parser.add_argument("data", metavar="DATA", help="labelled data that the model has not seen")
+    parser.add_argument(
+        "--against", metavar="MODEL", help="another model of the task: what is gained over it, with its interval"
+    )
     _dry(parser)
 
 

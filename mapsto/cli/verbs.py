@@ -118,7 +118,7 @@ def evaluate(request: Namespace) -> int:
     model = api.load(request.model)
     if request.dry_run:
         return _foreseen(request, model)
-    return _told(api.evaluate(model, request.data), request.json)
+    return _told(api.evaluate(model, request.data, request.against), request.json)
 
 
 def embed(request: Namespace) -> int:

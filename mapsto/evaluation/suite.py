@@ -95,7 +95,10 @@ class Report:
         for row in self.table[1:]:
             if row.gain:
                 verdict = "beyond noise" if row.gain.beyond_noise else "within noise"
-                lines.append(f"{row.gain.gain:+.3f} {row.gain.figure.replace('_', ' ')} over {row.name}: {verdict}")
+                bounds = f"(95%: {row.gain.low:+.3f} to {row.gain.high:+.3f})"
+                lines.append(
+                    f"{row.gain.gain:+.3f} {bounds} {row.gain.figure.replace('_', ' ')} over {row.name}: {verdict}"
+                )
         return lines + [f"{r.name}: {r.note}" for r in self.table if r.note]
 
     def _worst(self, most: int) -> list[str]:

@@ -104,7 +104,7 @@ def carried(request: PretrainConfig, start: Start, corpus: int) -> Size:
     reasons: tuple[Reason, ...] = (
         *start.reasons,
         ("context", f"{context} tokens", f"the source takes up to {start.source.limit}"),
-        ("batch", f"{batch:,} tokens", "at least 20 steps in a pass over the corpus"),
+        ("batch", f"{batch:,} tokens", "as asked" if request.batch else "at least 20 steps in a pass over the corpus"),
         ("rate", f"{settings.rate:.2g}, {settings.optimiser}", rate),
         ("horizon", f"{tokens / 1e6:.1f} M tokens, {settings.steps:,} steps", f"a quarter of {why}"),
     )
