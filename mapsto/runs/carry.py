@@ -17,16 +17,15 @@ from mapsto.bundle import pretext
 from mapsto.bundle.load import load
 from mapsto.codecs.roles import roles, specials
 from mapsto.core import random
-from mapsto.core.contracts import Encoder, Objective
+from mapsto.core.contracts import Encoder, Lexical, Objective
 from mapsto.core.errors import ConfigError, ModelError, listing
 from mapsto.encoders import pretrained, sources
 from mapsto.encoders.pretrained import Pretrained
-from mapsto.encoders.transformer import Transformer
 from mapsto.objectives import OBJECTIVES
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.plan import Reason
 
-_GIVEN = ("size", "recipe", "tokenizer", "vocabulary", "width", "depth")  # options that a source answers
+_GIVEN = ("size", "encoder", "recipe", "tokenizer", "vocabulary", "width", "depth")  # options that a source answers
 
 
 @final
@@ -76,7 +75,7 @@ def start(request: PretrainConfig) -> Start:
 def _check(request: PretrainConfig, source: Pretrained) -> None:
     """That the encoder can be learnt on, and attends as the objective asks."""
     name, kind, encoder = source.origin.name, OBJECTIVES.load(request.objective), source.encoder
-    if not isinstance(encoder, Transformer):
+    if not isinstance(encoder, Lexical):
         raise ModelError(f"source {name!r}: {source.route.reason}, and whose head for words is not known; go on from a BERT, "
                          "RoBERTa, DistilBERT or GPT-2, or from what `mapsto pretrain` wrote")  # fmt: skip
     if kind.demands != "any" and kind.demands not in encoder.attends:
@@ -140,7 +139,7 @@ def _spec(request: PretrainConfig, source: Pretrained, tied: bool = True) -> dic
         raise ConfigError(f"objective 'masked' hides words, but the tokenizer of source {source.origin.name!r} has no [MASK] "
                           "or <mask> among its special tokens; take the tokenizer that belongs to the model, or another "
                           "source")  # fmt: skip
-    return {**spec, "mask": known[mask], "special": sorted(known.values()), "epsilon": encoder["epsilon"]}
+    return {**spec, "mask": known[mask], "special": sorted(known.values()), "epsilon": encoder.get("epsilon", 1e-12)}
 
 
 def _loaded(source: Pretrained) -> Reason:

@@ -186,7 +186,11 @@ def _bits(objective: str) -> str:
 def table(data: Text, figures: Mapping[str, float], before: float | None = None) -> dict[str, Any]:
     """Held-out figures beside chance, and beside the loss `before` the first step where the run went on from a model."""
     loss, chance = -figures["log_likelihood"], data.chance()
-    told = {"loss": loss, "chance": chance, **{k: v for k, v in figures.items() if k != "log_likelihood"}}
+    told: dict[str, Any] = {
+        "loss": loss,
+        "chance": chance,
+        **{k: v for k, v in figures.items() if k != "log_likelihood"},
+    }
     lines = [f"held-out loss\t{loss:.4f} nats a token; by the frequencies of the words alone {chance:.4f}, uniformly "
              f"{math.log(data.store.manifest['vocabulary']):.4f}"]  # fmt: skip
     if before is not None:

@@ -96,7 +96,7 @@ def carried(request: PretrainConfig, start: Start, corpus: int) -> Size:
     _check(request, 1, 1, context, batch)
     parameters = sum(p.numel() for p in (*start.source.encoder.parameters(), *start.objective.parameters()))
     whole, why = _horizon(objective, parameters, corpus)
-    tokens, recipe = whole // CARRIED, "modern" if spec["qk_norm"] else "classic"
+    tokens, recipe = whole // CARRIED, "modern" if spec.get("qk_norm", True) else "classic"
     settings = _settings(objective, recipe, spec["width"], max(1, tokens // batch), request.seed)
     settings = replace(settings, rate=request.rate or settings.rate / CARRIED,
                        optimiser=request.optimiser or settings.optimiser)  # fmt: skip

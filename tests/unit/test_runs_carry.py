@@ -157,12 +157,14 @@ def test_minilm_goes_on(corpus: str) -> None:
     assert math.isfinite(made.facts.metrics["before"]["loss"])
 
 
-@pytest.mark.parametrize("recipe", ["modern", "classic"])
-@pytest.mark.parametrize("objective", ["masked", "causal"])
-def test_our_own_goes_on_where_it_was(recipe: str, objective: str, corpus: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("objective", "shape"), [
+    ("masked", {"recipe": "modern"}), ("causal", {"recipe": "modern"}), ("masked", {"recipe": "classic"}),
+    ("causal", {"recipe": "classic"}), ("masked", {"encoder": "recurrent"}), ("causal", {"encoder": "convnet"}),
+])  # fmt: skip
+def test_our_own_goes_on_where_it_was(objective: str, shape: dict[str, Any], corpus: str, tmp_path: Path) -> None:
     first = str(tmp_path / "first")
     options = {**QUICK, "objective": objective}
-    made = mapsto.pretrain(corpus, out=first, recipe=recipe, width=32, depth=1, **options)
+    made = mapsto.pretrain(corpus, out=first, width=32, depth=1, **shape, **options)
     again = mapsto.pretrain(corpus, source=first, **options)
     assert again.facts.metrics["before"]["loss"] == pytest.approx(made.facts.metrics["loss"], abs=1e-6)
     assert again.facts.metrics["loss"] < made.facts.metrics["loss"]
