@@ -44,13 +44,13 @@ def _beginning(data: Text) -> list[int]:
     """The first tokens of a held-out document that has enough, or of the longest of the first few."""
     starts, held = data.store.starts, [i for i, is_held in enumerate(data.held.tolist()) if is_held]
     some = max(held[:64], key=lambda i: (min(2 * _SHOWN, int(starts[i + 1] - starts[i])), -i))
-    most = min(2 * _SHOWN, data.size.context - 2)
+    most = min(2 * _SHOWN, data.size.context - sum(map(len, data.around)))
     return [int(i) for i in data.store.tokens[starts[some] : min(starts[some + 1], starts[some] + most)]]
 
 
 def _written(data: Text, objective: Causal, encoder: Encoder, tokenizer: Any, ids: list[int]) -> str:
     reader = generate.Reader(encoder, lambda rows: objective.scores(encoder, rows))
-    how = Decoding(_WRITTEN, top_p=0.9, seed=data.request.seed, ends=(data.ids["<|endoftext|>"],))
+    how = Decoding(_WRITTEN, top_p=0.9, seed=data.request.seed, ends=data.ends)
     ((made,),) = generate.generate(reader, [ids], how, lambda i: str(tokenizer.decode(list(i))))
     return f"sample: {_one_line(tokenizer.decode(ids))} … {_one_line(made.text)}"
 
@@ -59,7 +59,8 @@ def _filled(data: Text, objective: Masked, encoder: Encoder, tokenizer: Any, ids
     never = objective.spec()["special"]
     plain = [i for i, token in enumerate(ids) if token not in never] or [0]
     at = plain[int(random.stream(data.request.seed, "sample").integers(len(plain)))]
-    shown = [data.ids["[CLS]"], *ids[:at], objective.mask, *ids[at + 1 :], data.ids["[SEP]"]]
+    first, last = data.around
+    shown = [*first, *ids[:at], objective.mask, *ids[at + 1 :], *last]
     batch = moved({"ids": torch.tensor(shown), "lengths": torch.tensor([len(shown)])}, machine.device)
     (((*words,),),) = fill.fill(encoder, lambda rows: objective.scores(encoder, rows), batch, objective.mask, 3, never)
     before, word, after = (_one_line(tokenizer.decode(part)) for part in (ids[:at], ids[at : at + 1], ids[at + 1 :]))

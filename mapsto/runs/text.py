@@ -82,12 +82,22 @@ class Text:
         found |= {} if self.labelled is None else {"probe": self.labelled.fingerprint}
         return found if self.start is None else {**found, "source": self.start.sha256}
 
+    @cached_property
+    def around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The special tokens before and after a window that is read as a whole, such as [CLS] and [SEP]."""
+        before, after = template(opened(self.tokenizer), pair=False).parts
+        return before, after
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """The token at the end of a document, where the tokenizer has one."""
+        end = roles(self.tokenizer).get("eos")
+        return () if end is None else (self.ids[end],)
+
     def batches(self, held: bool = False) -> Packed:
         """The batches to learn from, or the held-out ones."""
         causal = self.request.objective == "causal"
-        end = roles(self.tokenizer).get("eos")
-        window: Any = ((), ()) if causal else template(opened(self.tokenizer), pair=False).parts
-        document: Any = ((), (self.ids[end],)) if causal and end else ((), ())
+        window, document = (((), ()), ((), self.ends)) if causal else (self.around, ((), ()))
         context = self.size.context + causal  # the last token is asked for, not read
         chosen = self.held if held else ~self.held
         budget = self.size.batch
