@@ -206,12 +206,7 @@ class _Learning:
         if self.place.out is not None:
             save(mapping, self.place.out, facts)
             places.clear(self.place)
-<<<<<<< HEAD
-        yield finished(self.request, {"metrics": table})
-=======
-        mask = roles(self.data.tokenizer).get("mask", "")
-        yield _finished(self.request, {"metrics": table}, mask)
->>>>>>> 0faf406 (evaluate --against: what a model gains over another on the same rows, with its interval)
+        yield finished(self.request, {"metrics": table}, roles(self.data.tokenizer).get("mask", "[MASK]"))
         return Made(mapping, facts)
 
     def _shown(self, event: Step | Noted) -> Event:
@@ -258,21 +253,12 @@ class _Learning:
         return [codec.decode({"ids": p, "lengths": torch.tensor([len(p)])})[0] for p in parts if len(p)]
 
 
-<<<<<<< HEAD
-def finished(request: PretrainConfig, plain: Mapping[str, Any]) -> Finished:
+def finished(request: PretrainConfig, plain: Mapping[str, Any], mask: str = "[MASK]") -> Finished:
     """The run's last word: what to try next."""
     if request.out is None:
         return Finished(None, (), plain)
-    use = {"causal": f'generate {request.out} "Once"', "masked": f'fill {request.out} "a [MASK] word"'}
+    use = {"causal": f'generate {request.out} "Once"', "masked": f'fill {request.out} "a {mask} word"'}
     commands = (f"mapsto transfer train.csv --target label --from {request.out}",
                 f"mapsto {use.get(request.objective, f'neighbours {request.out} WORD')}",
                 f"mapsto verify {request.out}")  # fmt: skip
-=======
-def _finished(request: PretrainConfig, plain: Mapping[str, Any], mask: str = "[MASK]") -> Finished:
-    if request.out is None:
-        return Finished(None, (), plain)
-    use = (f'mapsto generate {request.out} "Once"' if request.objective == "causal"
-           else f'mapsto fill {request.out} "a {mask} word"')  # fmt: skip
-    commands = (f"mapsto transfer train.csv --target label --from {request.out}", use, f"mapsto verify {request.out}")
->>>>>>> 0faf406 (evaluate --against: what a model gains over another on the same rows, with its interval)
     return Finished(request.out, commands, plain)
