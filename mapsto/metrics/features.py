@@ -13,14 +13,18 @@ Shape letters: `B` rows, `D` width.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def effective_rank(features: Tensor) -> float:
-    """Of (B, D) features; 0 where all rows are equal."""
+    """Of (B, D) features; 0 where all rows are equal, nan where they are not finite."""
     x = features.double()
+    if not x.isfinite().all():
+        return math.nan
     x = x - x.mean(0)
     gram = x.T @ x if len(x) > x.shape[1] else x @ x.T
     squares = torch.linalg.eigvalsh(gram).clamp(min=0)

@@ -25,6 +25,7 @@ from mapsto.core.machine import Machine
 from mapsto.engine.drive import Look
 from mapsto.engine.watch import Past
 from mapsto.metrics import features
+from mapsto.nn.pooling import pool
 from mapsto.nn.transformer import Block
 from mapsto.objectives.causal import Causal
 from mapsto.objectives.masked import Masked
@@ -82,7 +83,8 @@ class Health:
 
     def __call__(self, past: Past) -> Look:
         """Figures, the deciding one first; alarms that were not raised before; at times a sample."""
-        before = [event for event in past.events if event["event"] == "valid"]
+        before = [{name: math.nan if value is None else value for name, value in event.items()}
+                  for event in past.events if event["event"] == "valid"]  # fmt: skip
         since = before[-1]["step"] if before else 0
         losses = [step["loss"] for step in past.steps if step["step"] > since]
         figures = {**self._figures(self._probe, self.planned.positions), "train_loss": sum(losses) / len(losses)}
@@ -119,7 +121,7 @@ class Health:
 
 @final
 class Seen:
-    """What passes through an encoder within a `with` block: features, units that fire, tokens that are found."""
+    """What passes through an encoder within a `with` block: mean features of windows, units that fire, tokens that are found."""
 
     def __init__(self, data: Text, objective: Objective, encoder: Encoder) -> None:
         self._objective, self._encoder = objective, encoder
@@ -154,7 +156,8 @@ class Seen:
 
     def _encoded(self, module: nn.Module, given: tuple[Batch], made: Encoded) -> None:
         if sum(map(len, self._pooled)) < _ROWS:
-            self._pooled.append(made.pooled.float().cpu())
+            # their means, whatever the encoder's own pooling: last positions are alike where texts end alike
+            self._pooled.append(pool(made.rows, made.lengths, None, "mean").cpu())
         if not isinstance(self._objective, (Masked, Causal)) or int(self._tally[0].sum()) >= _ASKED:
             return
         labels = given[0]["labels"]

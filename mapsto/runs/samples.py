@@ -20,7 +20,7 @@ from mapsto.objectives.masked import Masked
 from mapsto.runs.text import Text
 from mapsto.tasks import fill, generate
 
-_SHOWN, _WRITTEN = 12, 24  # tokens
+_SHOWN, _WRITTEN = 50, 100  # bytes, about
 
 
 def line(data: Text, objective: Objective, encoder: Encoder, machine: Machine) -> str | None:
@@ -30,11 +30,11 @@ def line(data: Text, objective: Objective, encoder: Encoder, machine: Machine) -
     """
     ids = _beginning(data)
     tokenizer = Tokenizer.from_buffer(data.tokenizer)
-    if len(ids) < 3:
+    if len(ids) < 2:
         return None
     with machine.autocast():
         if isinstance(objective, Causal):
-            return _written(data, objective, encoder, tokenizer, ids[: min(_SHOWN, len(ids) - 1)])
+            return _written(data, objective, encoder, tokenizer, ids)
         if isinstance(objective, Masked):
             return _filled(data, objective, encoder, tokenizer, ids, machine)
     return None
@@ -43,14 +43,18 @@ def line(data: Text, objective: Objective, encoder: Encoder, machine: Machine) -
 def _beginning(data: Text) -> list[int]:
     """The first tokens of a held-out document that has enough, or of the longest of the first few."""
     starts, held = data.store.starts, [i for i, is_held in enumerate(data.held.tolist()) if is_held]
-    some = max(held[:64], key=lambda i: (min(2 * _SHOWN, int(starts[i + 1] - starts[i])), -i))
-    most = min(2 * _SHOWN, data.size.context - sum(map(len, data.around)))
+    most = min(_tokens(data, _SHOWN), data.size.context - sum(map(len, data.around)))
+    some = max(held[:64], key=lambda i: (min(most, int(starts[i + 1] - starts[i])), -i))
     return [int(i) for i in data.store.tokens[starts[some] : min(starts[some + 1], starts[some] + most)]]
+
+
+def _tokens(data: Text, size: int) -> int:
+    return max(4, round(size / data.bytes_a_token()))
 
 
 def _written(data: Text, objective: Causal, encoder: Encoder, tokenizer: Any, ids: list[int]) -> str:
     reader = generate.Reader(encoder, lambda rows: objective.scores(encoder, rows))
-    how = Decoding(_WRITTEN, top_p=0.9, seed=data.request.seed, ends=data.ends)
+    how = Decoding(_tokens(data, _WRITTEN), top_p=0.9, seed=data.request.seed, ends=data.ends)
     ((made,),) = generate.generate(reader, [ids], how, lambda i: str(tokenizer.decode(list(i))))
     return f"sample: {_one_line(tokenizer.decode(ids))} … {_one_line(made.text)}"
 

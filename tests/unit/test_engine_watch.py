@@ -52,6 +52,21 @@ def test_taken_up_at_a_mark_it_ends_the_same(tmp_path: Path) -> None:
     assert (tmp_path / "killed.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
+def test_the_past_is_the_events_and_the_steps_since_the_last_look(tmp_path: Path) -> None:
+    with Journal(tmp_path / "metrics.jsonl") as journal:
+        for index in range(1, 51):
+            journal.step(step(index))
+            if index == 40:
+                journal.event("valid", index, loss=1.0)
+                journal.event("sample", index, line="a text")
+        past = journal.past(before=8)
+    assert [event["event"] for event in past.events] == ["valid", "sample"]
+    assert [line["step"] for line in past.steps] == list(range(33, 51))
+    with Journal(tmp_path / "other.jsonl") as journal:
+        journal.step(step(1))
+        assert journal.past().steps[0]["loss"] == step(1).loss
+
+
 @pytest.mark.parametrize("damage", ["missing", "short", "altered"])
 def test_a_journal_that_is_not_the_marked_one_is_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "metrics.jsonl"
@@ -114,11 +129,13 @@ def test_tensorboard_gets_the_same_figures(tmp_path: Path) -> None:
     with Journal(tmp_path / "metrics.jsonl", mark, board=tmp_path / "board") as journal:
         journal.step(step(2))
         journal.event("valid", 2, accuracy=0.75)
+        journal.event("sample", 2, line="a text")
     events = EventAccumulator(str(tmp_path / "board"))
     events.Reload()
     assert [e.step for e in events.Scalars("loss")] == [1, 2]
     assert [e.value for e in events.Scalars("loss")] == pytest.approx([1 / 3, 0.25])
     assert [e.value for e in events.Scalars("valid/accuracy")] == [0.75]
+    assert [e.tensor_proto.string_val for e in events.Tensors("sample/line/text_summary")] == [[b"a text"]]
 
 
 def test_a_missing_tensorboard_names_the_install_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ def test_effective_rank_is_the_exponent_of_the_entropy_of_singular_values() -> N
     expected = float(np.exp(-(shares * np.log(shares)).sum()))
     assert effective_rank(turned(40, 10, strengths)) == pytest.approx(expected, rel=1e-6)
     assert effective_rank(torch.ones(5, 3)) == 0.0
+    assert np.isnan(effective_rank(torch.tensor([[1.0, np.inf], [0.0, 1.0]])))
 
 
 def test_spread_is_0_for_equal_rows_and_1_for_centred_ones() -> None:

@@ -64,6 +64,11 @@ def test_what_is_wrong_is_said_with_what_to_do(name: str, columns: dict[str, lis
     assert "lower" in found[name] or "more text" in found[name]
 
 
+def test_what_is_not_finite_is_no_fault_of_the_alarms() -> None:
+    nan = float("nan")
+    assert alarms.found(looks(log_likelihood=[-2.0, nan, nan, nan], effective_rank=[nan, 4.0, nan, nan]), []) == {}
+
+
 def test_rising_losses_on_both_sides_are_no_overfitting() -> None:
     assert alarms.found(looks(log_likelihood=[-2.0, -2.1, -2.2, -2.3], train_loss=[2.0, 2.1, 2.2, 2.3]), []) == {}
 
