@@ -29,7 +29,7 @@ from mapsto.nn.pooling import pool
 from mapsto.nn.transformer import Block
 from mapsto.objectives.causal import Causal
 from mapsto.objectives.masked import Masked
-from mapsto.runs import alarms, probe, samples, text
+from mapsto.runs import alarms, samples, text
 from mapsto.runs.plan import Reason
 from mapsto.runs.probe import Labelled, Probe
 from mapsto.runs.text import Text
@@ -74,12 +74,15 @@ def _lengths(data: Text, labelled: Labelled) -> int:
 
 @final
 class Health:
-    """Looks at one run; `last` is the look at everything, when it is over."""
+    """Looks at one run; `last` is the look when it is over."""
 
     def __init__(self, data: Text, objective: Objective, encoder: Encoder, machine: Machine, steps: int) -> None:
         self._data, self._objective, self._encoder, self._machine = data, objective, encoder, machine
         self.planned, self._held = looks(data, steps), data.batches(held=True)
-        self._probe = self._probing(self.planned.rows)
+        self._probe: Probe | None = None
+        if data.labelled is not None:
+            codec = TextCodec(data.tokenizer, data.size.context, "cut")
+            self._probe = Probe(data.labelled, self.planned.rows, codec, data.request.seed)
 
     def __call__(self, past: Past) -> Look:
         """Figures, the deciding one first; alarms that were not raised before; at times a sample."""
@@ -87,7 +90,7 @@ class Health:
                   for event in past.events if event["event"] == "valid"]  # fmt: skip
         since = before[-1]["step"] if before else 0
         losses = [step["loss"] for step in past.steps if step["step"] > since]
-        figures = {**self._figures(self._probe, self.planned.positions), "train_loss": sum(losses) / len(losses)}
+        figures = {**self._figures(self.planned.positions), "train_loss": sum(losses) / len(losses)}
         now = {**figures, "step": past.steps[-1]["step"]}
         raised = {event["event"] for event in past.events}
         notes = {name: line for name, line in alarms.found([*before, now], past.steps).items() if name not in raised}
@@ -98,21 +101,15 @@ class Health:
         return Look(figures, notes)
 
     def last(self) -> dict[str, float]:
-        """The figures of a look at as much as is ever looked at."""
-        return self._figures(self._probing(probe.MOST), text.LOOK)
+        """The figures of a look at as much text as is ever looked at."""
+        return self._figures(text.LOOK)
 
     def before(self) -> float:
         """Nats a token that the untouched source costs on the held-out text."""
         return -text.look(self._objective, self._encoder, self._held, self._machine)["log_likelihood"]
 
-    def _probing(self, rows: int) -> Probe | None:
-        if self._data.labelled is None:
-            return None
-        codec = TextCodec(self._data.tokenizer, self._data.size.context, "cut")
-        return Probe(self._data.labelled, rows, codec, self._data.request.seed)
-
-    def _figures(self, probed: Probe | None, positions: int) -> dict[str, float]:
-        found = probed.figures(self._encoder, self._machine) if probed is not None else {}
+    def _figures(self, positions: int) -> dict[str, float]:
+        found = self._probe.figures(self._encoder, self._machine) if self._probe is not None else {}
         with Seen(self._data, self._objective, self._encoder) as seen:
             found |= text.look(self._objective, self._encoder, self._held, self._machine, positions)
         bits = -found["log_likelihood"] / math.log(2) / self._data.bytes_a_token()

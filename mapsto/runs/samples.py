@@ -67,9 +67,9 @@ def _filled(data: Text, objective: Masked, encoder: Encoder, tokenizer: Any, ids
     shown = [*first, *ids[:at], objective.mask, *ids[at + 1 :], *last]
     batch = moved({"ids": torch.tensor(shown), "lengths": torch.tensor([len(shown)])}, machine.device)
     (((*words,),),) = fill.fill(encoder, lambda rows: objective.scores(encoder, rows), batch, objective.mask, 3, never)
-    before, word, after = (_one_line(tokenizer.decode(part)) for part in (ids[:at], ids[at : at + 1], ids[at + 1 :]))
-    guesses = ", ".join(f"{tokenizer.id_to_token(one.token)} {one.chance:.2f}" for one in words)
-    return f"sample: {before} [{word}] {after} → {guesses}"
+    text = _one_line(tokenizer.decode([*ids[:at], objective.mask, *ids[at + 1 :]], skip_special_tokens=False))
+    guesses = " · ".join(f"{_one_line(tokenizer.decode([one.token]))} {one.chance:.2f}" for one in words)
+    return f"sample: {text} → {guesses}; it was {_one_line(tokenizer.decode(ids[at : at + 1]))}"
 
 
 def _one_line(text: str) -> str:
