@@ -44,27 +44,30 @@ _FEWEST = 200  # rows of a probe
 @final
 @dataclass(frozen=True)
 class Looks:
-    """How many looks, and at how many held-out positions and labelled rows each."""
+    """How many looks, at how many held-out positions and labelled rows each, and their share of the run's work."""
 
     count: int
     positions: int
     rows: int
+    share: float
 
     def reason(self) -> Reason:
         """What it comes to, as a line of the plan."""
         what = f"{self.positions:,} held-out positions" + (f" and {self.rows:,} labelled rows" if self.rows else "")
-        return ("looks", f"{self.count}, at {what} each", f"about {SHARE:.0%} of the work")
+        return ("looks", f"{self.count}, at {what} each", f"about {self.share:.0%} of the work")
 
 
 def looks(data: Text, steps: int) -> Looks:
-    """What `SHARE` of the work of `steps` steps allows."""
-    context = data.size.context
-    held = min(text.LOOK, data.batches(held=True).positions)
+    """What `SHARE` of the work of `steps` steps allows, and in a short run the least that says something."""
+    work, held = 3 * steps * data.size.batch, min(text.LOOK, data.batches(held=True).positions)
+    least = min(held, data.size.batch)  # positions: a look takes whole batches
     rows, long = (0, 0) if data.labelled is None else (len(data.labelled.codes), _lengths(data, data.labelled))
-    allowed = SHARE * 3 * steps * data.size.batch
-    count = max(_LEAST, min(_MOST, int(4 * allowed / (held + long))))
-    part = min(1.0, allowed / count / (held + long))
-    return Looks(count, max(context, int(part * held)), min(rows, max(_FEWEST, int(part * rows))))
+    row, few = long / max(1, rows), min(rows, max(_FEWEST, rows // 4))
+    count = max(_LEAST, min(_MOST, int(SHARE * work / (max(least, held // 4) + few * row))))
+    each = SHARE * work / count
+    chosen = min(rows, max(_FEWEST, int(rows * each / (held + long))))
+    positions = max(least, min(held, int(each - chosen * row)))
+    return Looks(count, positions, chosen, count * (positions + chosen * row) / work)
 
 
 def _lengths(data: Text, labelled: Labelled) -> int:
