@@ -51,7 +51,8 @@ def test_false_alarms_of_spikes_are_rare() -> None:
 
 @pytest.mark.parametrize(
     ("name", "columns", "said"),
-    [("collapse", {"effective_rank": [40.0, 41.0, 6.0]}, "use 6.0 directions where they used 41.0"),
+    [("collapse", {"effective_rank": [40.0, 41.0, 6.0]}, "use 6.0 directions, at best they used 41.0"),
+     ("collapse", {"effective_rank": [1.2, 2.1]}, "use 2.1 directions, at best they used 2.1"),
      ("collapse", {"spread": [0.3, 0.2, 1e-6]}, "differ by 1e-06"),
      ("dead", {"dead": [0.1, 0.2, 0.7]}, "70% of the feed-forward units"),
      ("overfit", {"log_likelihood": [-3.0, -2.0, -2.1, -2.2, -2.3], "train_loss": [3.0, 2.0, 1.8, 1.5, 1.2]},
