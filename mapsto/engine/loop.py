@@ -196,14 +196,12 @@ class Run(Iterator[Step]):
 
     def _gradients(self, index: int) -> _Sums:
         """Add up the gradients of one step's micro-batches."""
-        seed = self.settings.seed
         sums = _Sums()
-        random.seed_torch(seed, "step", index)
+        random.seed_torch(self.settings.seed, "step", index)
         self.module.train()
         with self._optimiser.gradients():
-            for number, raw in enumerate(self._batches(index)):
-                shown = random.key(seed, "micro-batch", number) & 0x7FFF_FFFF_FFFF_FFFF
-                batch = self._corrupted(moved(raw, self.machine.device), shown, index)
+            for raw in self._batches(index):
+                batch = self._corrupted(moved(raw, self.machine.device), index)
                 with self.machine.autocast():
                     loss = self._objective(self._encoder, batch)
                 if loss.count:
@@ -211,7 +209,8 @@ class Run(Iterator[Step]):
                 sums.add(batch, loss)
         return sums
 
-    def _corrupted(self, batch: Batch, seed: int, index: int) -> Batch:
+    def _corrupted(self, batch: Batch, index: int) -> Batch:
+        seed = self.settings.seed  # whichever micro-batch: what a window is shown as does not depend on the cuts
         if self._checked:
             return self._objective.corrupt(batch, seed, index)
         attention(self._objective, self._encoder)
