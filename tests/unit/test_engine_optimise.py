@@ -69,6 +69,36 @@ def test_a_dense_gradient_of_a_table_is_an_update_of_all_rows() -> None:
     torch.testing.assert_close(ours.weight, twin.weight, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+def test_rows_and_whole_tables_share_their_moments(kind: str) -> None:
+    """A table that is asked for by rows in one step and as a whole in the next, restored in between."""
+
+    def made() -> tuple[nn.Embedding, Optimiser]:
+        torch.manual_seed(0)
+        table = nn.Embedding(5000, 64)
+        return table, Optimiser(nn.ModuleDict({"e": table}), {"e.weight": 0.5}, Update(kind, decay=0.1))
+
+    def step(table: nn.Embedding, optimiser: Optimiser, whole: bool) -> None:
+        ids = torch.arange(5000)  # every row, so that both ways are the same update
+        with optimiser.gradients():
+            ((table.weight if whole else table(ids)) * torch.linspace(-1, 1, 64)).square().sum().backward()
+        assert table.weight.grad is not None
+        assert table.weight.grad.is_sparse is not whole
+        optimiser.norm(2.0, 1.0)
+        optimiser.update(0.01)
+
+    (ours, mixed), (twin, plain) = made(), made()
+    for whole in (True, False, False, True):
+        step(ours, mixed, whole)
+        step(twin, plain, False)
+        state = {name: value.clone() for name, value in mixed.state().items()}
+        weight = ours.weight.detach().clone()
+        ours, mixed = made()
+        ours.weight.data.copy_(weight)
+        mixed.restore(state)
+    torch.testing.assert_close(ours.weight, twin.weight, rtol=1e-5, atol=1e-6)
+
+
 def test_a_momentum_that_misses_its_first_gradient() -> None:
     layers = nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3)})
     optimiser = Optimiser(layers, cover([("", 1.0)], layers), Update("sgd"))
