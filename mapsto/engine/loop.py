@@ -133,17 +133,26 @@ class Run(Iterator[Step]):
         seconds = time.perf_counter() - start
         return Step(self.index, loss, parts, norm, rate, sums.examples, sums.positions, seconds)
 
-    def pace(self, tries: int = 2) -> float:
-        """Steps a second, from the best of `tries` passes over the next steps' batches that change nothing."""
-        before = {name: value.clone() for name, value in self._buffers.items()}  # running statistics
+    def pace(self, tries: int = 3) -> float:
+        """Steps a second, from the best of `tries` next steps that change nothing: their updates have the rate 0.
+
+        The best, since the first step prepares what the others find prepared, and another process may disturb any.
+        """
+        buffers = {name: value.clone() for name, value in self._buffers.items()}  # running statistics
+        moments = {name: value.clone() for name, value in self._optimiser.state().items()}
         best = math.inf
         for extra in range(tries):
             start = time.perf_counter()
-            self._gradients(self.index + extra)
+            sums = self._gradients(self.index + extra)
+            norm = self._optimiser.norm(sums.count, self.settings.clip) if sums.count else math.nan
+            if math.isfinite(norm):
+                with self.machine.autocast():
+                    self._optimiser.update(0.0)
             best = min(best, time.perf_counter() - start)
         self._optimiser.clear()
+        self._optimiser.restore(moments)
         for name, value in self._buffers.items():
-            value.copy_(before[name])
+            value.copy_(buffers[name])
         return 1.0 / best
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
