@@ -86,6 +86,9 @@ def test_other_nets_fill_write_and_transfer(net: str, corpus: str, tmp_path: Pat
     assert mapsto.verify(enc).ok
     ((words,),) = mapsto.fill(enc, ["the [MASK] number sees the dog ."], top=3)
     assert len(words) == 3
+    more = {name: options("masked")[name] for name in ("objective", "duplicates", "held", "batch")}
+    on = mapsto.pretrain(corpus, source=enc, budget="3 steps", **more)
+    assert on.mapping.encoder.spec() == mapsto.load(enc).mapping.encoder.spec()
     made = mapsto.pretrain(corpus, out=gpt, **options("causal", encoder=net, tokenizer="characters"))
     texts = mapsto.generate(made, ["the cat", "a"], length=40, seed=3)  # beyond the context of 32
     assert texts == mapsto.generate(gpt, ["the cat", "a"], length=40, seed=3)
