@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast, final
 
@@ -43,6 +43,7 @@ class Data:
     codec: WordsCodec
     store: Store
     held: NDArray[np.bool_]
+    compiling: list[float] = field(default_factory=list)  # seconds, each time that a kernel was made
 
     @cached_property
     def report(self) -> Report:
@@ -78,14 +79,15 @@ class Data:
                 "negatives": asked.negatives or NEGATIVES,
                 "sample": SAMPLE if asked.sample is None else asked.sample}  # fmt: skip
 
-    def sweep(self, length: Duration, threads: int) -> tuple[Sweep, float]:
-        """The run over the documents that are not held out, and the seconds that compiling its kernel took."""
+    def sweep(self, length: Duration, threads: int) -> Sweep:
+        """The run over the documents that are not held out, its kernel compiled."""
         count = int(self.store.manifest["tokens"])
         kernel = Word2Vec(self.store.tokens, self.store.starts, self.counts, kind=self.request.objective,
                           seed=self.request.seed, documents=~self.held, **self.options())  # fmt: skip
         block = min(_BLOCK, -(-count // 16))
         settings = Settings(length, self.request.rate or RATE, block=block, threads=threads)
-        return Sweep(kernel, settings), kernel.compiled()
+        self.compiling.append(kernel.compiled())
+        return Sweep(kernel, settings)
 
     def twin(self, sweep: Sweep) -> tuple[Words, Objective, dict[str, Any]]:
         """An encoder and an objective that hold the sweep's tables, and the objective's arguments."""

@@ -48,7 +48,7 @@ def derived(request: PretrainConfig, data: Data) -> Plan:
     machine.settle()
     passes = min(_MOST, max(_LEAST, round(_ENOUGH / count)))
     length = request.budget or Duration(passes, "epochs")
-    sweep, _ = data.sweep(length, threads)
+    sweep = data.sweep(length, threads)
     pace = sweep.pace()  # of this block, which changes nothing
     steps = max(1, round(sweep.positions / sweep.settings.block))
     positions = steps * sweep.settings.block
@@ -93,7 +93,7 @@ class Learning:
     def events(self) -> Stream:
         """The steps, the figures, the bundle."""
         name, plan = self.request.objective, self.plan
-        run, compiling = self.data.sweep(Duration(plan.steps, "steps"), plan.machine.threads)
+        run = self.data.sweep(Duration(plan.steps, "steps"), plan.machine.threads)
         watch = Watch(self.asked, self._overdue, self._overran, self.request.tensorboard)
         seconds, positions = 0.0, 0
         for event in drive(run, self.place.work / name, name, watch, None, 1, plan.stop):
@@ -110,7 +110,7 @@ class Learning:
             save(mapping, self.place.out, facts)
             places.clear(self.place)
         took = {"words_per_second": positions * self._share() / max(seconds, 1e-9), "training_seconds": seconds,
-                "passes": positions / int(self.data.store.manifest["tokens"]), "compile_seconds": compiling,
+                "passes": positions / int(self.data.store.manifest["tokens"]), "compile_seconds": sum(self.data.compiling),
                 "threads": plan.machine.threads}  # of this process: what an earlier one did is not in them  # fmt: skip
         yield finished(self.request, {"metrics": table, **took})
         return Made(mapping, facts)
