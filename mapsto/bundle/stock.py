@@ -70,10 +70,7 @@ def language(encoder: Encoder, objective: Objective) -> tuple[dict[str, Any], St
                          f"transformers, and this one ({encoder.name!r} with {objective.name!r}) is none of them; the "
                          "bundle itself stays loadable with Mapsto")  # fmt: skip
     spec, given, head = encoder.spec(), objective.spec(), objective.state_dict()
-    kind = ("gpt2" if objective.name == "causal" else "roberta" if spec["offset"] else "bert" if spec["types"]
-            else "distilbert")  # fmt: skip
-    make, architecture = _LANGUAGE[kind]
-    config = {**make(spec), "architectures": [architecture], "tie_word_embeddings": given["tied"]}
+    config = _config(spec, objective.name, given["tied"])
     plan, why = architectures.plan(config)
     assert plan is not None, why
     state = encoder.state_dict()
@@ -81,13 +78,22 @@ def language(encoder: Encoder, objective: Objective) -> tuple[dict[str, Any], St
     if any(value.dtype != torch.float32 for value in (*state.values(), *head.values())):
         faults.append("weights that are not float32")
     if faults:
-        raise ModelError(f"export: {architecture} cannot hold this transformer: {'; '.join(faults)}; `mapsto pretrain "
+        raise ModelError(f"export: {config['architectures'][0]} cannot hold this transformer: {'; '.join(faults)}; `mapsto pretrain "
                          "--recipe classic` makes one that it holds")  # fmt: skip
     found = {plan.prefix + name: value for name, value in plan.foreign(state).items()}
     for name, sources in plan.head.items():
         if name in head:  # where the output layer is tied, transformers ties its bias itself
             found |= dict.fromkeys(sources[-1:] if given["tied"] else sources, head[name])
     return config, {name: value.detach().cpu().clone() for name, value in found.items()}
+
+
+def _config(spec: Mapping[str, Any], objective: str, tied: bool) -> dict[str, Any]:
+    """The config of the family that is nearest."""
+    kind = (
+        "gpt2" if objective == "causal" else "roberta" if spec["offset"] else "bert" if spec["types"] else "distilbert"
+    )
+    make, architecture = _LANGUAGE[kind]
+    return {**make(spec), "architectures": [architecture], "tie_word_embeddings": tied}
 
 
 def _unlike(plan: Plan, spec: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:

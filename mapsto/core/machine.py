@@ -62,12 +62,16 @@ def _rate(product: Callable[[], object], device: str, seconds: float = 0.12) -> 
     return 2 * n * i * o / best / 1e9
 
 
-@functools.cache
 def probe() -> Machine:
     """Measure and choose. Takes about half a second and is done once in a process.
 
     `MAPSTO_PRECISION` (`bf16` or `fp32`) overrides the choice.
     """
+    return _chosen(os.environ.get("MAPSTO_PRECISION", ""))
+
+
+@functools.cache
+def _chosen(asked: str) -> Machine:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     before = torch.get_float32_matmul_precision()
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -91,7 +95,6 @@ def probe() -> Machine:
         f"products at highest run at {rates['highest']:.0f} GFLOP/s, at medium at {rates['medium']:.0f}; "
         f"medium differs from float64 by {errors['medium']:.0e}",
     ]
-    asked = os.environ.get("MAPSTO_PRECISION", "")
     faster = rates["bf16"] / rates[matmul]
     precision = asked if asked in {"bf16", "fp32"} else "bf16" if faster > 1.2 else "fp32"
     reasons.append(

@@ -131,7 +131,8 @@ def read_word2vec(path: Path | str, binary: bool = False) -> tuple[list[str], Te
         words, rows = (_binary if binary else _text)(body, count, width)
     except ValueError as fault:
         other = "text" if binary else "binary"
-        raise ModelError(f"{str(path)!r}: {fault}; fetch it again, or read it as {other}") from fault
+        raise ModelError(f"{str(path)!r} is a file, but not of words and their vectors: {fault}; fetch it again, read it as "
+                         f"{other}, or name the folder of a model") from fault  # fmt: skip
     return words, torch.from_numpy(rows)
 
 

@@ -78,7 +78,7 @@ def test_help_answers_at_once():
 def test_help_names_every_verb_and_option(capsys):
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(re.search(rf"^    {verb} ", shown, re.M) for verb in parser.VERBS)
+    assert all(re.search(rf"^    {verb}\b", shown, re.M) for verb in parser.VERBS)
     assert set(parser.VERBS) == set(verbs.VERBS)
     for verb in parser.VERBS:
         assert main([verb, "--help"]) == 0
