@@ -73,6 +73,9 @@ class ToyObjective(Objective):
         right = (scores.argmax(1) == batch["target"]).sum()
         return Loss(total, float((batch["target"] >= 0).sum()), {"right": float(right)})
 
+    def spec(self) -> dict[str, Any]:
+        return {"width": self.head.in_features, "classes": self.head.out_features}
+
 
 def made(words: int = 50, width: int = 8, dropout: float = 0.0, seed: int = 0) -> tuple[ToyObjective, ToyEncoder]:
     """A toy objective and encoder with weights that depend on the seed alone."""

@@ -17,9 +17,9 @@ from mapsto.objectives import OBJECTIVES
 SPEC, WEIGHTS = "pretext/objective.json", "pretext/model.safetensors"
 
 
-def files_of(objective: Objective, spec: Mapping[str, Any]) -> dict[str, bytes]:
-    """The extra files of a bundle that hold an objective, its constructor's arguments and its weights."""
-    return {SPEC: to_json({"name": objective.name, "spec": spec}), WEIGHTS: weights(objective.state_dict())}
+def files_of(objective: Objective) -> dict[str, bytes]:
+    """The extra files of a bundle that hold an objective: its constructor's arguments and its weights."""
+    return {SPEC: to_json({"name": objective.name, "spec": objective.spec()}), WEIGHTS: weights(objective.state_dict())}
 
 
 def weights(state: Mapping[str, Tensor]) -> bytes:

@@ -104,6 +104,8 @@ def _unlike(plan: Plan, spec: Mapping[str, Any], given: Mapping[str, Any]) -> li
               if name not in _FREE and spec[name] != held[name]]  # fmt: skip
     if given.get("epsilon", held["epsilon"]) != held["epsilon"]:
         faults.append(f"a head with epsilon={given['epsilon']!r} where {held['epsilon']!r} is needed")
+    if given.get("nsp"):
+        faults.append("nsp=True where a head for pairs has no place")
     if plan.activated and spec["activation"] != "gelu":
         faults.append(f"activation={spec['activation']!r} where the head's, 'gelu', is needed")
     return faults

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 Batch = dict[str, Any]
 """Field name ↦ Tensor or nested Batch (a pair encoded apart is `{"first": Batch, "second": Batch}`).
 
-`lengths` (W,) positions of each window; `windows` (B,) windows of each example, absent when all have one;
-`target` and `weight` (B, …) for training, `labels` (N,) the id that a position is asked for, -1 for none; fields named in `RAGGED` hold one entry per position (N, …), window after
-window; every other tensor holds one entry per example (B, …).
+`lengths` (W,) positions of each window; `windows` (B,) windows of each example, absent when all have one; for training
+`target`, `weight` (B, …) and `labels` (N,), the id asked for, -1 for none; `places` (N,), `visible` (B, T, T): where it stands,
+what it reads, unless as usual. Fields of `RAGGED` hold one entry per position (N, …), others one per example (B, …).
 """
 
-RAGGED = frozenset({"ids", "types", "hidden", "labels"})
+RAGGED = frozenset({"ids", "types", "hidden", "labels", "places"})
 
 
 @final
@@ -121,7 +121,7 @@ class Encoder(nn.Module, ABC):
     name: ClassVar[str]  # its line on the menu
     needs: ClassVar[tuple[str, ...]]  # the batch fields it reads
     width: int  # D
-    attends: frozenset[str]  # of {"full", "causal", "mask"}: the attention it can serve
+    attends: frozenset[str]  # of {"full", "causal", "mask" (any `visible`)}: the attention it can serve
 
     @property
     @abstractmethod
@@ -151,7 +151,7 @@ class Staged(Encoder):
 
     @abstractmethod
     def above(self, rows: Tensor, batch: Batch, depth: int) -> Encoded:
-        """The rest of the way from `below`'s rows; reads only `lengths` and `windows` of the batch."""
+        """The rest of the way from `below`'s rows; reads no more of the batch than how its rows form windows."""
 
     def forward(self, batch: Batch) -> Encoded:
         """The whole way; final."""
@@ -205,6 +205,10 @@ class Objective(nn.Module, ABC):
     def forward(self, encoder: Encoder, batch: Batch) -> Loss:
         """The loss of a batch that `corrupt` has been through."""
 
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """JSON keyword arguments that build an objective of the same shape; weights travel apart."""
+
 
 class Task(Objective):
     """An objective that also predicts. Its head sees only `Encoded`."""
@@ -224,10 +228,6 @@ class Task(Objective):
     @abstractmethod
     def metrics(self, scores: Tensor, targets: Tensor) -> dict[str, float]:
         """Named figures, the one that decides first; all higher-is-better."""
-
-    @abstractmethod
-    def spec(self) -> dict[str, Any]:
-        """JSON keyword arguments that build a task of the same shape; weights travel apart."""
 
     @final
     def corrupt(self, batch: Batch, seed: int, step: int) -> Batch:

@@ -62,15 +62,15 @@ class Packed:
         _check(self._room, context, budget)
         chosen = np.arange(len(store)) if documents is None else np.asarray(documents)
         chosen = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64)
-        self._chosen = chosen[(store.starts[chosen + 1] - store.starts[chosen]) >= max(1, least)]
-        long = self._long(self._chosen)
+        self.chosen = chosen[(store.starts[chosen + 1] - store.starts[chosen]) >= max(1, least)]
+        long = self._long(self.chosen)
         windows = -(-long // self._room)
         self._ends = np.concatenate(([0], windows.cumsum()))
         self.count = int(self._ends[-1])
         shown = int((windows * np.minimum(long, self._room)).sum() if jitter else long.sum())
         self.positions = shown + self.count * (context - self._room)
         if self.positions < budget:
-            raise DataError(f"corpus: {self.positions:,} positions in {len(self._chosen):,} documents, fewer than one batch "
+            raise DataError(f"corpus: {self.positions:,} positions in {len(self.chosen):,} documents, fewer than one batch "
                             f"of {budget:,}; give more text or a batch of at most {max(1, self.positions):,}")  # fmt: skip
         self._each = round(_GROUP * budget * self.count / self.positions)  # windows of a group
         groups, rest = divmod(self.count, self._each)
@@ -79,19 +79,23 @@ class Packed:
 
     def __call__(self, step: int) -> list[Batch]:
         """The micro-batches of one step."""
-        epoch, place = divmod(step, self.per_epoch)
-        group, number = divmod(place, _GROUP)
-        owners, lows, highs, edges = self._group(epoch, group)
-        extra = sum(map(len, self._window))
-        windows = slice(int(edges[number]), int(edges[number + 1]))
-        lengths = highs[windows] - lows[windows] + extra
-        ids = self._ids(owners[windows], lows[windows], highs[windows], lengths)
+        owners, lows, highs = self.spans(step)
+        lengths = highs - lows + sum(map(len, self._window))
+        ids = self._ids(owners, lows, highs, lengths)
         parts = cuts(lengths.tolist(), self.micro)
         places = np.concatenate(([0], lengths.cumsum()))
         return [
             {"ids": torch.from_numpy(ids[places[a] : places[b]]), "lengths": torch.from_numpy(lengths[a:b])}
             for a, b in pairwise(parts)
         ]
+
+    def spans(self, step: int) -> tuple[Ids, Ids, Ids]:
+        """For each window of a step its document and where in it (edges included) it begins and ends."""
+        epoch, place = divmod(step, self.per_epoch)
+        group, number = divmod(place, _GROUP)
+        *spans, edges = self._group(epoch, group)
+        owners, lows, highs = (part[edges[number] : edges[number + 1]] for part in spans)
+        return owners, lows, highs
 
     def _long(self, documents: Ids) -> Ids:
         """Tokens of documents, with those put around them."""
@@ -120,7 +124,7 @@ class Packed:
     def _spans(self, windows: Ids, epoch: int) -> tuple[Ids, Ids, Ids]:
         """For each window its document and where in it (edges included) it begins and ends."""
         at = np.searchsorted(self._ends, windows, side="right") - 1
-        owners = self._chosen[at]
+        owners = self.chosen[at]
         long, number, count = self._long(owners), windows - self._ends[at], self._ends[at + 1] - self._ends[at]
         if not self.jitter:
             return owners, number * long // count, (number + 1) * long // count

@@ -70,7 +70,7 @@ class Transformer(Staged, Lexical, Incremental):
             (RoBERTa: 2).
         types: rows of the token-type table; 0 for none.
         attention: "full" or "causal"; either may be narrowed further by a batch's `visible` (B, T, T) bool, true where
-            a query may see a key (one window an example).
+            a query may see a key (one window an example). `places` (N,) says where rows stand if not one after the other.
         dropout: on the entry and both residual branches.
         rms: root-mean-square norms, without mean and bias, instead of layer norms.
         bias: whether linear layers have one.
@@ -94,7 +94,7 @@ class Transformer(Staged, Lexical, Incremental):
         check(self.name, self._spec)
         super().__init__()
         self.width, self.limit, self.pooling = width, limit, pooling
-        self.attends = frozenset({attention, "mask"})
+        self.attends = frozenset({attention} if attention == "causal" else {attention, "mask"})
         self._causal, self._turn = attention == "causal", width // heads if positions == "rotary" else 0
         self.embed = Entry(vocabulary, width, learned=limit if positions == "learned" else 0,
                            sinusoidal=positions == "sinusoidal", offset=offset, types=types,
@@ -134,9 +134,9 @@ class Transformer(Staged, Lexical, Incremental):
         Raises:
             DataError: a window longer than `limit`.
         """
-        lengths = batch["lengths"]
-        fits(self.name, lengths, self.limit)
-        rows = self.embed(batch["ids"], places(lengths), batch.get("types"))
+        spots = _spots(batch)
+        fits(self.name, spots + 1, self.limit)
+        rows = self.embed(batch["ids"], spots, batch.get("types"))
         return self._through(rows, batch, 0, depth)
 
     def above(self, rows: Tensor, batch: Batch, depth: int) -> Encoded:
@@ -180,7 +180,7 @@ class Transformer(Staged, Lexical, Incremental):
         plan = layout(batch["lengths"])
         rows, turn = plan.enter(rows), None
         if self._turn:
-            turn = plan.enter(angles(plan.places, self._turn))
+            turn = plan.enter(angles(_spots(batch), self._turn))
         for block in list(self.blocks)[start:stop]:
             rows = block(rows, plan, self._causal, batch.get("visible"), turn)
         return plan.leave(rows)
@@ -188,6 +188,12 @@ class Transformer(Staged, Lexical, Incremental):
     def spec(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return dict(self._spec)
+
+
+def _spots(batch: Batch) -> Tensor:
+    """(N,) where each row stands in its window."""
+    given: Tensor | None = batch.get("places")
+    return places(batch["lengths"]) if given is None else given
 
 
 def _grown(kept: Tensor, room: int) -> Tensor:

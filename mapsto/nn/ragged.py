@@ -86,6 +86,18 @@ def places(lengths: Tensor) -> Tensor:
     return torch.arange(len(starts), device=lengths.device) - starts
 
 
+def readable(lengths: Tensor, opens: Tensor, sees: Tensor) -> Tensor:
+    """(W, T, T) bool: whether a row (first) may read another of its window, which opens before the time that it sees.
+
+    `opens` and `sees` (N,) are whole numbers: causal attention, for one, is opens = 0, 1, 2 … and sees = 1, 2, 3 ….
+    """
+    longest = int(lengths.max())
+    real = torch.arange(longest, device=lengths.device) < lengths[:, None]
+    grid = opens.new_full((2, *real.shape), torch.iinfo(opens.dtype).max)
+    grid[0, real], grid[1, real] = opens, sees
+    return (grid[0, :, None, :] < grid[1, :, :, None]) & real[:, :, None]
+
+
 def layout(lengths: Tensor, mixed: int = MIXED) -> Layout:
     """The layout of windows of these lengths (W,), every one at least 1."""
     order = torch.sort(lengths, stable=True).indices

@@ -6,6 +6,8 @@ OBJECTIVES = Menu(
     "objectives",
     {
         "masked": "mapsto.objectives.masked:Masked",
+        "permuted": "mapsto.objectives.permuted:Permuted",
+        "denoise": "mapsto.objectives.denoise:Denoise",
         "causal": "mapsto.objectives.causal:Causal",
         "skipgram": "mapsto.objectives.words:SkipGram",
         "cbow": "mapsto.objectives.words:Cbow",

@@ -11,7 +11,7 @@ Shape letters: `B` examples, `D` width.
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,10 @@ class Contrast(Objective):
         """The sum over the examples of the batch; `target` is (B,) int64 class codes."""
         values = contrast(encoder(batch).pooled, batch["target"], self.temperature)
         return Loss(values.sum(), float(len(values)))
+
+    def spec(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"temperature": self.temperature}
 
 
 def contrast(vectors: Tensor, codes: Tensor, temperature: float) -> Tensor:

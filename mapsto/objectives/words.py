@@ -13,7 +13,7 @@ pairs, `K` negatives, `V` words.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ class _Pairs(nn.Module):
     def __init__(self, counts: Sequence[int], width: int, window: int, negatives: int, sample: float) -> None:
         super().__init__()
         self.window, self.negatives = window, negatives
+        self.spec = {"counts": [int(n) for n in counts], "width": width, "window": window, "negatives": negatives,
+                     "sample": sample}  # fmt: skip
         self.outputs = nn.Embedding(len(counts), width, _weight=torch.zeros(len(counts), width))
         array = np.asarray(counts, np.int64)
         chance, alias = noise.alias(array)
@@ -95,6 +97,10 @@ class SkipGram(Objective):
         costs = self.drawn.costs(encoder(batch).rows.float()[pairs[:, 0]], pairs[:, 1], batch)
         return Loss(costs.sum(), float(len(pairs)))
 
+    def spec(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return dict(self.drawn.spec)
+
 
 @final
 class Cbow(Objective):
@@ -121,3 +127,7 @@ class Cbow(Objective):
         sums = rows.new_zeros(len(centres), rows.shape[1]).index_add(0, owner, rows[pairs[:, 0]])
         vectors = sums + (sums / sizes[:, None] - sums).detach()  # the mean, with the sum's gradient
         return Loss(self.drawn.costs(vectors, centres, batch).sum(), float(len(centres)))
+
+    def spec(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return dict(self.drawn.spec)

@@ -25,7 +25,8 @@ from mapsto.objectives import OBJECTIVES
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.plan import Reason
 
-_GIVEN = ("size", "encoder", "recipe", "tokenizer", "vocabulary", "width", "depth")  # options that a source answers
+_GIVEN = ("size", "encoder", "recipe", "tokenizer", "vocabulary", "width", "depth", "units", "nsp")
+"""Options that a source answers."""
 
 
 @final
@@ -45,9 +46,9 @@ class Start:
         state = {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
         return pretrained.fingerprint({**self.source.encoder.state_dict(), **state})
 
-    def made(self) -> tuple[Encoder, Objective, dict[str, Any]]:
+    def made(self) -> tuple[Encoder, Objective]:
         """The encoder and the objective before the first step, in copies that may be trained."""
-        return copy.deepcopy(self.source.encoder), copy.deepcopy(self.objective), self.spec
+        return copy.deepcopy(self.source.encoder), copy.deepcopy(self.objective)
 
 
 def start(request: PretrainConfig) -> Start:

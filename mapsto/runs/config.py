@@ -49,7 +49,8 @@ class TransferConfig:
 
 
 WORDS = ("skipgram", "cbow")  # objectives whose model is a table of word vectors
-OBJECTIVES = ("masked", "causal", *WORDS)
+OBJECTIVES = ("masked", "causal", "permuted", "denoise", *WORDS)
+UNITS = ("token", "word", "span")
 NETS = ("transformer", "recurrent", "convnet")
 SIZES = ("tiny", "small", "base")
 
@@ -65,6 +66,10 @@ class PretrainConfig:
     source: str | None = option(
         None, help="the model to go on from: what pretrain wrote, an alias, a folder or a hub id; else a new one"
     )
+    units: str | None = option(
+        None, choices=UNITS, help="what is hidden or asked for at once; otherwise tokens, by denoise spans"
+    )
+    nsp: bool = option(False, help="masked in pairs: also tell whether the second part of a window follows the first")
     out: str | None = option(None, help="the folder to write the model and the run to; it also makes the run resumable")
     size: str = option("tiny", choices=SIZES, help="one dial for width, depth, context, batch, rate and horizon")
     encoder: str = option("transformer", choices=NETS, help="what reads the text")
@@ -112,11 +117,13 @@ class PretrainConfig:
         other = _TOKENS if words else _WORDS
         if said := [f.name for f in fields(self) if f.name in other and getattr(self, f.name) != f.default]:
             raise ConfigError(f"options: {listing(said)} {'says' if len(said) == 1 else 'say'} nothing to the objective "
-                              f"{self.objective!r}; leave out, or choose {listing(OBJECTIVES[:2] if words else WORDS)}")  # fmt: skip
+                              f"{self.objective!r}; leave out, or choose {listing([o for o in OBJECTIVES if (o in WORDS) != words])}")  # fmt: skip
 
 
 _WORDS = ("window", "negatives", "sample", "min_count", "weighting", "segmenter", "threads")
 _TOKENS = (
+    "units",
+    "nsp",
     "source",
     "encoder",
     "recipe",

@@ -27,8 +27,8 @@ from mapsto.engine.watch import Past
 from mapsto.metrics import features
 from mapsto.nn.pooling import pool
 from mapsto.nn.transformer import Block
-from mapsto.objectives.causal import Causal
 from mapsto.objectives.masked import Masked
+from mapsto.objectives.tie import Tied
 from mapsto.runs import alarms, samples, text
 from mapsto.runs.plan import Reason
 from mapsto.runs.probe import Labelled, Probe
@@ -115,8 +115,9 @@ class Health:
         found = self._probe.figures(self._encoder, self._machine) if self._probe is not None else {}
         with Seen(self._data, self._objective, self._encoder) as seen:
             found |= text.look(self._objective, self._encoder, self._held, self._machine, positions)
-        bits = -found["log_likelihood"] / math.log(2) / self._data.bytes_a_token()
-        return {**found, _bits(self._objective.name): bits, **seen.figures()}
+        if (name := _bits(self._data)) is not None:
+            found[name] = -found["log_likelihood"] / math.log(2) / self._data.bytes_a_token()
+        return {**found, **seen.figures()}
 
 
 @final
@@ -158,7 +159,7 @@ class Seen:
         if sum(map(len, self._pooled)) < _ROWS:
             # their means, whatever the encoder's own pooling: last positions are alike where texts end alike
             self._pooled.append(pool(made.rows, made.lengths, None, "mean").cpu())
-        if not isinstance(self._objective, (Masked, Causal)) or int(self._tally[0].sum()) >= _ASKED:
+        if not isinstance(self._objective, (Masked, Tied)) or int(self._tally[0].sum()) >= _ASKED:
             return
         labels = given[0]["labels"]
         asked = (labels >= 0).nonzero().squeeze(1)[:_ASKED]
@@ -181,28 +182,29 @@ def bands(counts: Any) -> Tensor:
     return torch.from_numpy(band)
 
 
-def _bits(objective: str) -> str:
-    """Bits per byte are those of a whole text only where each token is foretold from those before."""
-    return "bits_per_byte" if objective == "causal" else "bits_per_hidden_byte"
+def _bits(data: Text) -> str | None:
+    """Bits per byte are those of a whole text only where each token is foretold from those before; a loss that is not of
+    the text's tokens alone (pairs, ends of gaps) has none."""
+    if data.request.objective == "denoise" or data.size.objective.get("nsp"):
+        return None
+    return "bits_per_byte" if data.request.objective == "causal" else "bits_per_hidden_byte"
 
 
-def table(data: Text, figures: Mapping[str, float], before: float | None = None) -> dict[str, Any]:
-    """Held-out figures beside chance, and beside the loss `before` the first step where the run went on from a model."""
-    loss, chance = -figures["log_likelihood"], data.chance()
-    told: dict[str, Any] = {
-        "loss": loss,
-        "chance": chance,
-        **{k: v for k, v in figures.items() if k != "log_likelihood"},
-    }
-    lines = [f"held-out loss\t{loss:.4f} nats a token; by the frequencies of the words alone {chance:.4f}, uniformly "
-             f"{math.log(data.store.manifest['vocabulary']):.4f}"]  # fmt: skip
+def table(data: Text, figures: Mapping[str, float], chance: Mapping[str, float],
+          before: float | None = None) -> dict[str, Any]:  # fmt: skip
+    """Held-out figures beside `chance`, and beside the loss `before` the first step where the run went on from a model."""
+    loss, beside = -figures["log_likelihood"], {k: v for k, v in chance.items() if k in figures}
+    told: dict[str, Any] = {"loss": loss, "chance": chance["loss"], **{f"{k}_chance": v for k, v in beside.items()}}
+    told |= {k: v for k, v in figures.items() if k != "log_likelihood"}
+    lines = [f"held-out loss\t{loss:.4f} nats a token asked for; by frequencies alone {chance['loss']:.4f}"]
     if before is not None:
         told["before"] = {"loss": before}
         lines.append(f"before\t{before:.4f} nats a token: what the source costs on the same text")
     by_band = [f"{band} {figures[f'accuracy_{band}']:.3f}" for band in BANDS if f"accuracy_{band}" in figures]
     for name, value in figures.items():
         if name == "accuracy" and by_band:
-            lines.append(f"accuracy\t{value:.4f}; of words by thirds of the text: {', '.join(by_band)}")
+            lines.append(f"accuracy\t{value:.4f}, by frequencies alone {beside[name]:.4f}; of words by thirds of the text: "
+                         f"{', '.join(by_band)}")  # fmt: skip
         elif name == "bits_per_byte":
             lines.append(f"bits per byte\t{value:.4f}")
         elif name == "bits_per_hidden_byte":
@@ -219,5 +221,5 @@ def table(data: Text, figures: Mapping[str, float], before: float | None = None)
             lines.append(f"probe\t{value:.4f} by a linear head, {figures['knn']:.4f} by neighbours, {data.labelled.majority:.4f} by "
                          "the commonest class; these rows chose the weights")  # fmt: skip
         elif name not in ("log_likelihood", "spread", "knn") and not name.startswith("accuracy_"):
-            lines.append(f"{name}\t{value:.4f}")
+            lines.append(f"{name}\t{value:.4f}" + (f", by chance {beside[name]:.4f}" if name in beside else ""))
     return {**told, "lines": lines}

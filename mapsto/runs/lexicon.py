@@ -89,8 +89,8 @@ class Data:
         self.compiling.append(kernel.compiled())
         return Sweep(kernel, settings)
 
-    def twin(self, sweep: Sweep) -> tuple[Words, Objective, dict[str, Any]]:
-        """An encoder and an objective that hold the sweep's tables, and the objective's arguments."""
+    def twin(self, sweep: Sweep) -> tuple[Words, Objective]:
+        """An encoder and an objective that hold the sweep's tables."""
         spec = {"counts": self.counts.tolist(), **self.options()}
         encoder = Words(vocabulary=len(self.codec.vocabulary), width=spec["width"],
                         weighting=self.request.weighting or "mean")  # fmt: skip
@@ -99,7 +99,7 @@ class Data:
         with torch.no_grad():
             for name, value in sweep.weights.items():
                 both.get_parameter(name).copy_(value)
-        return encoder, objective, spec
+        return encoder, objective
 
     def texts(self, held: bool, context: int, budget: int) -> Packed | None:
         """Stretches of the documents to learn from or of the held-out ones; None where they hold less than two words."""

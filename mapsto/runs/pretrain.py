@@ -148,7 +148,7 @@ def _planned(request: PretrainConfig, data: Any, place: Place | None, derived: A
 def _derived(request: PretrainConfig, data: Text) -> Plan:
     machine = probe()
     machine.settle()
-    encoder, objective, _ = data.made()
+    encoder, objective = data.made()
     batches = data.batches()
     parameters = sum(p.numel() for p in (*encoder.parameters(), *objective.parameters()))
     length = request.budget or data.size.settings.steps
@@ -188,7 +188,7 @@ class _Learning:
 
     def events(self) -> Stream:
         """The steps, the table, the bundle."""
-        encoder, objective, spec = self.data.made()
+        encoder, objective = self.data.made()
         batches, machine = self.data.batches(), self.plan.machine
         run = Run(
             objective, encoder, batches, _settings(self.data, self.plan.steps), [("", 1.0)], machine, batches.per_epoch
@@ -199,9 +199,9 @@ class _Learning:
         before = None if self.data.start is None else looker.before()
         for event in drive(run, self.place.work / name, name, watch, looker, looker.planned.count, self.plan.stop):
             yield self._shown(event)
-        table = health.table(self.data, looker.last(), before)
+        table = health.table(self.data, looker.last(), self.data.chance(objective), before)
         yield Judged(tuple(table["lines"]), table)
-        facts = self._facts(table, objective, spec)
+        facts = self._facts(table, objective)
         mapping = Composed(self.data.codec(), encoder.eval(), None)
         if self.place.out is not None:
             save(mapping, self.place.out, facts)
@@ -225,7 +225,7 @@ class _Learning:
         self.plan = replace(self.plan, stop=step)
         self.place.record(self.request, self.plan.plain())
 
-    def _facts(self, table: Mapping[str, Any], objective: Objective, spec: Mapping[str, Any]) -> Facts:
+    def _facts(self, table: Mapping[str, Any], objective: Objective) -> Facts:
         shorts = [" ".join(line.split()) for line in self._documents()]
         journal = self.place.work / self.request.objective / JOURNAL
         start = self.data.start
@@ -241,7 +241,7 @@ class _Learning:
         return Facts(
             strategy=f"pretrained: {self.request.objective}", metrics=table, data=self.data.plain(), source=source,
             config=places.resolved(self.request, self.plan.plain()), examples=[s[:200] for s in shorts if s][:4],
-            extras={**pretext.files_of(objective, spec), JOURNAL: journal.read_bytes()},
+            extras={**pretext.files_of(objective), JOURNAL: journal.read_bytes()},
         )  # fmt: skip
 
     def _documents(self) -> list[str]:
@@ -257,8 +257,9 @@ def finished(request: PretrainConfig, plain: Mapping[str, Any], mask: str = "[MA
     """The run's last word: what to try next."""
     if request.out is None:
         return Finished(None, (), plain)
-    use = {"causal": f'generate {request.out} "Once"', "masked": f'fill {request.out} "a {mask} word"'}
+    use = {"causal": f'generate {request.out} "Once"', "masked": f'fill {request.out} "a {mask} word"',
+           **dict.fromkeys(WORDS, f"neighbours {request.out} WORD")}  # fmt: skip
     commands = (f"mapsto transfer train.csv --target label --from {request.out}",
-                f"mapsto {use.get(request.objective, f'neighbours {request.out} WORD')}",
+                *(f"mapsto {use[name]}" for name in (request.objective,) if name in use),
                 f"mapsto verify {request.out}")  # fmt: skip
     return Finished(request.out, commands, plain)

@@ -22,10 +22,17 @@ from mapsto.runs.config import PretrainConfig
 from mapsto.runs.plan import Reason
 
 SIZES = {"tiny": (128, 4, 32), "small": (384, 6, 64), "base": (768, 12, 64)}  # width, depth, width of a head
-_CONTEXT = {"causal": (64, 256, 1024), "masked": (128, 256, 512)}
-_BATCH = {"causal": (768, 8192, 65536), "masked": (4096, 16384, 131072)}  # tokens
-_PASSES = {"causal": 4, "masked": 40}
-_SHARE = {"modern": 0.3, "classic": 0.15}
+_KIND = {"causal": "causal", "masked": "partial", "permuted": "partial", "denoise": "partial"}
+_CONTEXT = {"causal": (64, 256, 1024), "partial": (128, 256, 512)}  # partial: few tokens of a window are asked for
+_BATCH = {"causal": (768, 8192, 65536), "partial": (4096, 16384, 131072)}  # tokens
+_PASSES = {"causal": 4, "partial": 40}
+_PERMUTED = (1 / 6, "the last sixth of a random order, as XLNet: those before it have too little to be told from")
+_DENOISE = (0.15, "in gaps of about three words, as T5")
+_SHARE = {
+    "masked": {"modern": (0.3, "more signal a step (Wettig et al. 2023)"), "classic": (0.15, "as BERT")},
+    "permuted": {"modern": _PERMUTED, "classic": _PERMUTED},
+    "denoise": {"modern": _DENOISE, "classic": _DENOISE},
+}
 CARRIED = 4  # by which rate and horizon fall where a model is gone on from
 
 
@@ -55,8 +62,8 @@ def derive(request: PretrainConfig, vocabulary: int, corpus: int) -> Size:
     width, depth, head = SIZES[size]
     rank = list(SIZES).index(size)
     width = request.width or width
-    context = request.context or _CONTEXT[objective][rank]
-    batch = request.batch or max(context, _BATCH[objective][rank])
+    context = request.context or _CONTEXT[_KIND[objective]][rank]
+    batch = request.batch or max(context, _BATCH[_KIND[objective]][rank])
     _check(request, width, head, context, batch)
     if corpus < batch:
         raise ConfigError(f"size {size!r}: a step reads {batch:,} tokens but the corpus has {corpus:,}; give more text"
@@ -70,8 +77,11 @@ def derive(request: PretrainConfig, vocabulary: int, corpus: int) -> Size:
     settings = replace(settings, rate=request.rate or settings.rate, optimiser=request.optimiser or settings.optimiser)
     encoder = {"vocabulary": vocabulary, "width": width, "limit": context, **shape}
     head_of: dict[str, Any] = {"vocabulary": vocabulary, "width": width, "tied": tied}
-    if objective == "masked":
-        head_of["share"] = _SHARE[recipe]
+    if objective in _SHARE:
+        head_of["share"] = _SHARE[objective][recipe][0]
+        head_of["units"] = request.units or ("span" if objective == "denoise" else "token")
+    if request.nsp:
+        head_of["nsp"] = True
     made = Size(encoder, head_of, context, batch, tokens, parameters, settings, ())
     return replace(
         made,
@@ -91,8 +101,8 @@ def carried(request: PretrainConfig, start: Start, corpus: int) -> Size:
     """
     objective, spec = request.objective, start.source.encoder.spec()
     rank = max(i for i, (width, _, _) in enumerate(SIZES.values()) if i == 0 or width <= spec["width"])
-    context = request.context or min(start.source.limit, _CONTEXT[objective][rank])
-    batch = request.batch or max(context, min(_BATCH[objective][rank], corpus // 20))
+    context = request.context or min(start.source.limit, _CONTEXT[_KIND[objective]][rank])
+    batch = request.batch or max(context, min(_BATCH[_KIND[objective]][rank], corpus // 20))
     _check(request, 1, 1, context, batch)
     parameters = sum(p.numel() for p in (*start.source.encoder.parameters(), *start.objective.parameters()))
     whole, why = _horizon(objective, parameters, corpus)
@@ -127,9 +137,9 @@ def _reasons(request: PretrainConfig, made: Size, tied: bool, table: int, blocks
          + ("" if objective == "causal" else "; larger than a causal one, since few tokens are asked for")),
         ("rate", f"{settings.rate:.2g}, {settings.optimiser}", "as asked" if request.rate else _RATES[settings.optimiser]),
     )  # fmt: skip
-    if objective == "masked":
-        reasons += (("hidden", f"{_SHARE[recipe]:.0%} of the tokens",
-                     "as BERT" if recipe == "classic" else "more signal a step (Wettig et al. 2023)"),)  # fmt: skip
+    if objective in _SHARE:
+        share, why = _SHARE[objective][recipe]
+        reasons += (("asked for", f"{share:.0%} of the tokens, by {made.objective['units']}s", why),)
     return reasons
 
 
@@ -169,7 +179,8 @@ def _net(request: PretrainConfig, width: int, depth: int, head: int) -> tuple[di
         return {"depth": depth, "kernel": 3, **attention}, depth * 6 * width**2
     depth = request.depth or depth
     shape = {"depth": depth, "heads": width // head, "inner": 4 * width, **attention}
-    return {**shape, **_shape(request.objective, request.recipe)}, depth * 12 * width**2
+    types = {"types": 2} if request.nsp else {}
+    return {**shape, **_shape(request.objective, request.recipe), **types}, depth * 12 * width**2
 
 
 def _shape(objective: str, recipe: str) -> dict[str, Any]:
@@ -194,16 +205,23 @@ def _settings(objective: str, recipe: str, width: int, steps: int, seed: int) ->
 
 
 def _horizon(objective: str, parameters: int, corpus: int) -> tuple[int, str]:
-    enough, most = 20 * parameters, _PASSES[objective] * corpus
+    enough, most = 20 * parameters, _PASSES[_KIND[objective]] * corpus
     if enough <= most:
         return enough, f"20 tokens a parameter, {enough / corpus:.2g} passes over the corpus"
-    return most, f"{_PASSES[objective]} passes over the corpus: " + (
-        "more teach little (Muennighoff et al. 2023)" if objective == "causal" else "each hides other tokens"
+    return most, f"{_PASSES[_KIND[objective]]} passes over the corpus: " + (
+        "more teach little (Muennighoff et al. 2023)" if objective == "causal" else "each asks for other tokens"
     )
 
 
 def _check(request: PretrainConfig, width: int, head: int, context: int, batch: int) -> None:
     faults, transformer = [], request.encoder == "transformer"
+    if request.units and request.objective == "causal":
+        faults.append("units: causal asks for every token; leave units out, or take masked, permuted or denoise")
+    if request.nsp and request.objective != "masked":
+        faults.append(f"nsp belongs to the objective masked, not to {request.objective}; leave one of them out")
+    if not transformer and request.objective in ("permuted", "denoise"):
+        faults.append(f"objective {request.objective!r} demands an encoder that obeys a mask, which {request.encoder!r} does "
+                      "not; take transformer")  # fmt: skip
     if request.recipe == "classic" and not transformer:
         faults.append(
             f"recipe 'classic' is that of BERT and GPT-2, which encoder {request.encoder!r} is not; leave it out"

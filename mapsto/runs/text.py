@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast, final
@@ -15,19 +15,20 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from mapsto.codecs import trained
+from mapsto.codecs.inner import inner
 from mapsto.codecs.roles import roles
 from mapsto.codecs.text import TextCodec
 from mapsto.codecs.text import read as opened
 from mapsto.codecs.windows import template
 from mapsto.core import files, random
-from mapsto.core.contracts import Encoder, Objective
+from mapsto.core.contracts import Batch, Encoder, Objective
 from mapsto.data import corpus, store
 from mapsto.data.corpus import Cleaning, Report
 from mapsto.data.packed import Packed
+from mapsto.data.pairs import Paired
 from mapsto.data.store import Store
 from mapsto.encoders import ENCODERS
-from mapsto.objectives.causal import Causal
-from mapsto.objectives.masked import Masked
+from mapsto.objectives import OBJECTIVES
 from mapsto.runs import carry, probe, size
 from mapsto.runs.carry import Start
 from mapsto.runs.config import PretrainConfig
@@ -94,31 +95,40 @@ class Text:
         end = roles(self.tokenizer).get("eos")
         return () if end is None else (self.ids[end],)
 
-    def batches(self, held: bool = False) -> Packed:
+    def batches(self, held: bool = False) -> Packed | Paired:
         """The batches to learn from, or the held-out ones."""
-        causal = self.request.objective == "causal"
+        causal, pairs = self.request.objective == "causal", bool(self.size.objective.get("nsp"))
         window, document = (((), ()), ((), self.ends)) if causal else (self.around, ((), ()))
+        if pairs:
+            window = ((*window[0], *window[1]), window[1])
         context = self.size.context + causal  # the last token is asked for, not read
         chosen = self.held if held else ~self.held
         budget = self.size.batch
         if held:  # however few they are, they can be looked at
-            sizes = np.diff(self.store.starts)[chosen] + sum(map(len, (*window, *document)))
+            sizes = np.diff(self.store.starts)[chosen]
+            sizes = sizes[sizes > pairs] + sum(map(len, (*window, *document)))
             budget = max(context, min(budget, int(sizes.sum())))
-        return Packed(self.store, context, budget, self.request.seed, documents=chosen, window=window, document=document,
-                      jitter=causal and not held, purpose="held" if held else "order")  # fmt: skip
+        made = Packed(self.store, context, budget, self.request.seed, documents=chosen, window=window, document=document,
+                      jitter=causal and not held, least=1 + pairs, purpose="held" if held else "order")  # fmt: skip
+        return Paired(made) if pairs else made
 
-    def made(self) -> tuple[Encoder, Objective, dict[str, Any]]:
-        """The encoder and the objective before the first step, and the objective's arguments."""
+    def made(self) -> tuple[Encoder, Objective]:
+        """The encoder and the objective before the first step."""
         if self.start is not None:
             return self.start.made()
         random.seed_torch(self.request.seed, "start")
-        encoder = ENCODERS.load(self.request.encoder)(**self.size.encoder)
-        spec = dict(self.size.objective)
-        if self.request.objective == "causal":
-            return encoder, Causal(**spec), spec
-        special = sorted(i for token, i in self.ids.items() if token in {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"})
-        spec |= {"mask": self.ids["[MASK]"], "special": special}
-        return encoder, Masked(**spec), spec
+        encoder, spec = ENCODERS.load(self.request.encoder)(**self.size.encoder), dict(self.size.objective)
+        if self.request.objective != "causal":
+            special = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
+            spec |= {
+                "mask": self.ids["[MASK]"],
+                "special": sorted(self.ids[token] for token in special & self.ids.keys()),
+            }
+        if spec.get("units", "token") != "token":
+            spec["inner"] = inner(self.tokenizer)
+        if self.request.objective == "denoise":
+            spec["end"] = self.ids["[SEP]"]
+        return encoder, OBJECTIVES.load(self.request.objective)(**spec)
 
     def codec(self) -> TextCodec:
         """Texts of windows as the model was learnt with; of one that was gone on from, as its source reads them."""
@@ -139,11 +149,25 @@ class Text:
                 counts[side] += np.bincount(tokens[np.repeat(held == bool(side), sizes)], minlength=vocabulary)
         return counts[0], counts[1]
 
-    def chance(self) -> float:
-        """Nats of a held-out token by the frequencies of what is learnt from, each word counted once more."""
+    def chance(self, objective: Objective) -> dict[str, float]:
+        """Nats of a held-out label, and how often the likeliest is right, by the frequencies of what is learnt from alone.
+
+        Each word is counted once more; one that no document holds (an end) is as frequent as among the labels.
+        """
         learnt, held = self.counts
-        shares = (learnt + 1) / (learnt + 1).sum()
-        return float(-(held * np.log(shares)).sum() / max(1, held.sum()))
+        labels, follows = torch.zeros(len(learnt), dtype=torch.long), torch.zeros(2, dtype=torch.long)
+        for shown in looks(objective, self.batches(held=True)):
+            follows += torch.bincount(shown.get("follows", labels[:0]), minlength=2)
+            labels += torch.bincount(shown["labels"][shown["labels"] >= 0], minlength=len(labels))
+        asked = labels.numpy() / max(1, int(labels.sum()))
+        strange = (learnt + held == 0) & (asked > 0)
+        shares = (learnt + 1) / (learnt + 1).sum() * (1 - asked[strange].sum())
+        shares[strange] = asked[strange]
+        known = {"loss": float(-(asked * np.log(shares)).sum()), "accuracy": float(asked[shares.argmax()])}
+        if follows.sum():
+            known["follows"] = float(follows.max() / follows.sum())
+            known["loss"] += float(torch.special.entr(follows / follows.sum()).sum())
+        return known
 
     def bytes_a_token(self) -> float:
         """Of the held-out documents, whose ends a causal model is asked for too."""
@@ -190,19 +214,25 @@ def read(request: PretrainConfig) -> Text:
     return Text(request, shape, text, tokenizer, kept, held, start, labelled)
 
 
+def looks(objective: Objective, batches: Packed | Paired, most: int = LOOK) -> Iterator[Batch]:
+    """Held-out batches of about `most` positions as the objective shows them, the same every time."""
+    for step in range(min(batches.per_epoch, max(1, most * batches.per_epoch // batches.positions))):
+        for number, batch in enumerate(batches(step)):
+            yield objective.corrupt(batch, number, step)
+
+
 @torch.inference_mode()
-def look(objective: Objective, encoder: Encoder, batches: Packed, machine: Any, most: int = LOOK) -> dict[str, float]:
-    """Held-out figures, the mean log-likelihood of a target first, then the objective's own parts; the same batches every
-    time, of about `most` positions."""
+def look(
+    objective: Objective, encoder: Encoder, batches: Packed | Paired, machine: Any, most: int = LOOK
+) -> dict[str, float]:
+    """Held-out figures of `looks`, the mean log-likelihood of a target first, then the objective's own parts."""
     objective.eval()
     encoder.eval()
     total, count, parts = 0.0, 0.0, dict[str, float]()
-    for step in range(min(batches.per_epoch, max(1, most * batches.per_epoch // batches.positions))):
-        for number, batch in enumerate(batches(step)):
-            shown = objective.corrupt(batch, number, step)
-            with machine.autocast():
-                loss = objective(encoder, shown)
-            total, count = total + float(loss.total), count + loss.count
-            parts = {name: parts.get(name, 0.0) + float(value) for name, value in loss.parts.items()}
+    for shown in looks(objective, batches, most):
+        with machine.autocast():
+            loss = objective(encoder, shown)
+        total, count = total + float(loss.total), count + loss.count
+        parts = {name: parts.get(name, 0.0) + float(value) for name, value in loss.parts.items()}
     count = max(1.0, count)
     return {"log_likelihood": -total / count, **{name: value / count for name, value in parts.items()}}

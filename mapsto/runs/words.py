@@ -100,11 +100,11 @@ class Learning:
             if isinstance(event, Step):
                 seconds, positions = seconds + event.seconds, positions + event.positions
             yield self._shown(event, run)
-        encoder, objective, spec = self.data.twin(run)
+        encoder, objective = self.data.twin(run)
         table = self._table(encoder, objective)
         self._weigh(encoder)
         yield Judged(tuple(table["lines"]), table)
-        facts = self._facts(table, objective, spec)
+        facts = self._facts(table, objective)
         mapping = Composed(self.data.codec, encoder.eval(), None)
         if self.place.out is not None:
             save(mapping, self.place.out, facts)
@@ -160,12 +160,12 @@ class Learning:
         texts = self.data.texts(False, 32, 1 << 16)
         encoder.fit(self.data.codec.vocabulary.counts, texts(0) if texts else ())
 
-    def _facts(self, table: Mapping[str, Any], objective: Objective, spec: Mapping[str, Any]) -> Facts:
+    def _facts(self, table: Mapping[str, Any], objective: Objective) -> Facts:
         journal = self.place.work / self.request.objective / JOURNAL
         return Facts(
             strategy=f"pretrained: {self.request.objective}", metrics=table, data=self.data.plain(),
             config=places.resolved(self.request, self.plan.plain()), examples=self._examples(),
-            extras={**pretext.files_of(objective, spec), JOURNAL: journal.read_bytes()},
+            extras={**pretext.files_of(objective), JOURNAL: journal.read_bytes()},
         )  # fmt: skip
 
     def _examples(self) -> list[str]:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load, save
-from torch import nn
 from toys import CPU, one_thread  # noqa: F401
 
 from mapsto.core.contracts import RAGGED, Batch, Encoder, Objective, select
@@ -27,6 +26,11 @@ MADE: dict[str, tuple[str, dict[str, Any], str, Callable[[Batch], float], bool]]
     "masked-untied": ("masked", {**MASKED, "share": 0.3, "tied": False}, "full", lambda b: math.log(V), True),
     "masked-words": ("masked", {**MASKED, "share": 0.3, "units": "word", "inner": INNER}, "full", lambda b: math.log(V), True),
     "masked-spans": ("masked", {**MASKED, "share": 0.3, "units": "span", "inner": INNER}, "full", lambda b: math.log(V), True),
+    "masked-nsp": ("masked", {**MASKED, "share": 0.3, "nsp": True}, "full", lambda b: math.log(V) + math.log(2), True),
+    "permuted": ("permuted", {**MASKED, "share": 0.3}, "full", lambda b: math.log(V), True),
+    "permuted-untied": ("permuted", {**MASKED, "share": 0.3, "tied": False}, "full", lambda b: math.log(V), True),
+    "denoise": ("denoise", {**MASKED, "share": 0.3, "end": 2}, "full", lambda b: math.log(V), True),
+    "denoise-untied": ("denoise", {**MASKED, "share": 0.3, "end": 2, "tied": False}, "full", lambda b: math.log(V), True),
     "causal": ("causal", {"vocabulary": V, "width": D}, "causal", lambda b: math.log(V), True),
     "causal-untied": ("causal", {"vocabulary": V, "width": D, "tied": False}, "causal", lambda b: math.log(V), True),
     "skipgram": ("skipgram", {"counts": [9] * V, "width": D, "sample": 0.0}, "full", lambda b: 6 * math.log(2), False),
@@ -54,14 +58,14 @@ def texts(rows: int = ROWS, seed: int = 0) -> Batch:
     lengths = torch.randint(1, 31, (rows,), generator=make)
     first = torch.randint(4, V, (rows,), generator=make)
     ids = torch.cat([(f + torch.arange(n) - 4) % (V - 4) + 4 for f, n in zip(first, lengths, strict=True)])
-    return {"ids": ids, "lengths": lengths, "target": torch.arange(rows) % 3}
+    return {"ids": ids, "lengths": lengths, "target": torch.arange(rows) % 3, "follows": torch.arange(rows) % 2}
 
 
 def repeats(seed: int) -> Batch:
     """As `texts`, but each window says one word over and over, and the word tells the class."""
     batch = texts(40, seed)
     word = batch["ids"][batch["lengths"].cumsum(0) - batch["lengths"]]
-    return {**batch, "ids": word.repeat_interleave(batch["lengths"]), "target": word % 3}
+    return {**batch, "ids": word.repeat_interleave(batch["lengths"]), "target": word % 3, "follows": word % 2}
 
 
 def test_every_menu_line_is_here() -> None:
@@ -75,7 +79,7 @@ def test_declarations_hold(name: str) -> None:
     batch = texts()
     fields(name, objective.needs, batch)
     fields(name, encoder.needs, objective.corrupt(batch, 0, 0))
-    least = {k: batch[k] for k in {*objective.needs, *encoder.needs}}
+    least = {k: batch[k] for k in {*objective.needs, *encoder.needs, *(["follows"] if "nsp" in name else [])}}
     assert torch.isfinite(objective(encoder, objective.corrupt(least, 0, 0)).total)
 
 
@@ -131,11 +135,16 @@ def test_no_target_leaks(name: str) -> None:
     rows = encoder.below(shown, 0).detach().requires_grad_()
     owner = torch.repeat_interleave(shown["lengths"])
     index = torch.arange(len(rows))
-    hidden = {k: v for k, v in shown.items() if k in ("lengths",)}
+    hidden = {k: v for k, v in shown.items() if k in ("lengths", "places", "visible")}
     encoded = encoder.above(rows, hidden, 0).rows
     for at in (shown["labels"] >= 0).nonzero().squeeze(1)[::7].tolist():
         (slope,) = torch.autograd.grad(encoded[at, 0], rows, retain_graph=True)
         unseen = owner != owner[at]
+        if "visible" in shown:
+            first = int(shown["lengths"][: owner[at]].sum())
+            seen = shown["visible"][owner[at], at - first].nonzero().squeeze(1) + first
+            unseen = torch.ones_like(unseen).index_fill(0, seen, False)
+            unseen[at] = False  # itself, beside attention
         if objective.demands == "causal":
             unseen |= index > at
             assert shown["labels"][at] == texts()["ids"][at + int(owner[at])]  # each earlier window lost one token
@@ -146,6 +155,7 @@ def test_no_target_leaks(name: str) -> None:
 def test_nothing_to_learn_from_is_a_loss_of_nothing(name: str) -> None:
     objective, encoder = made(name)
     batch = {"ids": torch.tensor([2, 2]), "lengths": torch.tensor([1, 1]), "target": torch.tensor([0, 1])}
+    batch["follows"] = torch.tensor([0, 1])
     loss = objective(encoder, objective.corrupt(batch, 0, 0))
     assert loss.count == 0
     assert loss.total.item() == 0.0
@@ -163,12 +173,11 @@ def test_learns(name: str, optimiser: str) -> None:
 
 def test_saves_and_loads_bit_for_bit(name: str) -> None:
     objective, encoder = made(name)
-    line, arguments = MADE[name][:2]
-    spec = objective.spec() if hasattr(objective, "spec") else arguments
-    again: nn.Module = OBJECTIVES.load(line)(**json.loads(json.dumps(spec)))
+    again: Objective = OBJECTIVES.load(objective.name)(**json.loads(json.dumps(objective.spec())))
+    assert again.spec() == objective.spec()
     state = load(save({k: v.clone() for k, v in objective.state_dict().items()}))
     again.load_state_dict(state)
-    shown = again.corrupt(texts(), 1, 1)  # type: ignore[operator]
+    shown = again.corrupt(texts(), 1, 1)
     assert torch.equal(again(encoder, shown).total, objective(encoder, objective.corrupt(texts(), 1, 1)).total)
 
 

@@ -109,6 +109,29 @@ def test_masks_are_dynamic_and_a_windows_own() -> None:
         assert not torch.equal(made.corrupt(batch, seed, step)["labels"], whole["labels"])
 
 
+def test_pairs_add_their_mean_to_that_of_the_words() -> None:
+    made = Masked(V, 8, mask=MASK, special=SPECIAL, nsp=True)
+    assert made.follows is not None
+    torch.nn.init.normal_(made.follows.weight)
+    encoder, batch = Transformer(vocabulary=V, width=8, depth=1, heads=2, inner=8, limit=64), windows(30)
+    truth = torch.arange(30) % 2
+    shown = made.corrupt({**batch, "follows": truth}, 0, 0)
+    loss = made(encoder, shown)
+    plain = Masked(V, 8, mask=MASK, special=SPECIAL)
+    plain.load_state_dict({k: v for k, v in made.state_dict().items() if "follows" not in k})
+    words, pooled, pairs, told = plain(encoder, shown), encoder(shown).pooled, 0.0, 0.0
+    for i, part in enumerate(shown["labels"].split(shown["lengths"].tolist())):
+        chance = torch.sigmoid(made.follows(pooled[i]))[0].detach()
+        right = chance if truth[i] else 1 - chance
+        pairs -= float((part >= 0).sum() * right.log())
+        told += float((part >= 0).sum() * (right > 0.5))
+    assert loss.total.item() == pytest.approx(words.total.item() + pairs, rel=1e-5)
+    assert loss.count == words.count
+    assert loss.parts == {"accuracy": words.parts["accuracy"], "follows": told}
+    with pytest.raises(ConfigError, match="nsp wants pairs"):
+        made(encoder, made.corrupt(batch, 0, 0))
+
+
 def test_faults_are_said() -> None:
     with pytest.raises(
         ConfigError, match=r"no units 'words' \(did you mean 'word'\?\).*share must lie between 0 and 1"

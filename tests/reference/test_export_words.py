@@ -35,7 +35,7 @@ def made(family: str, tied: bool = True, **shape: Any) -> tuple[Mapping, Facts, 
     if family != "gpt2":
         spec |= {"mask": 4, "epsilon": mapping.encoder.spec()["epsilon"]}
     objective = bundles.shaken(Causal(**spec) if family == "gpt2" else Masked(**spec), 3)
-    return mapping, Facts(examples=bundles.TEXTS, extras=pretext.files_of(objective, spec)), objective
+    return mapping, Facts(examples=bundles.TEXTS, extras=pretext.files_of(objective)), objective
 
 
 def opened(folder: Path, family: str) -> tuple[Any, Any]:
@@ -105,7 +105,7 @@ def test_a_modern_bundle_keeps_our_names_and_says_why_it_stays(tmp_path: Path) -
 @pytest.mark.parametrize("change", [{"epsilon": 1e-3}, {"activation": "gelu-tanh"}])
 def test_a_head_that_would_compute_something_else_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     mapping, facts, _ = made("bert", **change)
-    facts = Facts(extras={**facts.extras, **pretext.files_of(Masked(200, 32, mask=4), Masked(200, 32, mask=4).spec())})
+    facts = Facts(extras={**facts.extras, **pretext.files_of(Masked(200, 32, mask=4))})
     with pytest.raises(ModelError, match="BertForMaskedLM cannot hold"):
         export(mapping, "hf", tmp_path / "hf", facts)
 
@@ -124,7 +124,7 @@ def test_pipelines_fill_and_write(tmp_path: Path) -> None:
         if objective == "masked":
             spec |= {"mask": ids["[MASK]"], "special": [ids[t] for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]")]}
         head = bundles.shaken(Masked(**spec) if objective == "masked" else Causal(**spec), 1)
-        model = Model(Mapping(TextCodec(content, 32), encoder), Facts(extras=pretext.files_of(head, head.spec())))
+        model = Model(Mapping(TextCodec(content, 32), encoder), Facts(extras=pretext.files_of(head)))
         model.save(tmp_path / objective)
         if objective == "masked":
             theirs = pipeline("fill-mask", str(tmp_path / objective))("the [MASK] sees the dog", top_k=3)

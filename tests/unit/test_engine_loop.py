@@ -87,6 +87,9 @@ def test_divergence_keeps_the_last_good_weights(fault: float) -> None:
             loss = self.inner(encoder, batch)
             return Loss(loss.total * (fault if self.calls == 4 else 1.0), loss.count)
 
+        def spec(self) -> dict[str, Any]:
+            return {}
+
     going = Run(Breaks(), ToyEncoder(), Batches(data(64)), Settings(steps=9, rate=0.1), ALL, CPU)
     for _ in range(3):
         next(going)

@@ -91,7 +91,7 @@ def request(data: str, source: str, family: str = "bert", **more: Any) -> Pretra
 @torch.inference_mode()
 def theirs(model: Any, data: text.Text) -> float:
     """The held-out loss that transformers computes, window by window."""
-    _, objective, _ = data.made()
+    _, objective = data.made()
     held, total, count = data.batches(held=True), 0.0, 0
     for step in range(held.per_epoch):
         for number, batch in enumerate(held(step)):

@@ -57,7 +57,7 @@ def request(corpus: str, out: str | None = None, **more: Any) -> PretrainConfig:
 
 def made(corpus: str, **more: Any) -> tuple[health.Health, Encoder, Objective, text.Text]:
     data = text.read(request(corpus, **more))
-    encoder, objective, _ = data.made()
+    encoder, objective = data.made()
     return health.Health(data, objective, encoder, CPU, 24), encoder, objective, data
 
 

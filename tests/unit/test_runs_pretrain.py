@@ -101,9 +101,40 @@ def test_other_nets_fill_write_and_transfer(net: str, corpus: str, tmp_path: Pat
     assert after.facts.receipt.share == 1.0
 
 
-def test_a_stopped_run_goes_on_to_the_same_bytes(corpus: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", ["modern", "classic"])
+def test_pairs_and_words_are_reported_apart(recipe: str, corpus: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "enc")
+    made = mapsto.pretrain(corpus, out=out, **options("masked", nsp=True, units="word", recipe=recipe))
+    figures = made.facts.metrics
+    assert 0.3 < figures["follows_chance"] < 0.7
+    assert 0 <= figures["follows"] <= 1
+    assert any(line.startswith("follows\t") for line in figures["lines"])
+    (masks,) = mapsto.fill(out, ["the [MASK] number sees the dog ."], top=3)
+    assert len(masks[0]) == 3
+
+
+@pytest.mark.parametrize("recipe", ["modern", "classic"])
+@pytest.mark.parametrize("objective", ["permuted", "denoise"])
+def test_the_others_learn_save_and_transfer(objective: str, recipe: str, corpus: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "enc")
+    rate = {"rate": 0.005} if recipe == "classic" else {}
+    made = mapsto.pretrain(corpus, out=out, **options(objective, recipe=recipe, budget="150 steps", **rate))
+    figures = made.facts.metrics
+    assert figures["loss"] < figures["chance"] - 0.3  # the frequencies of these words alone
+    assert figures["accuracy"] > figures["accuracy_chance"]
+    assert mapsto.verify(out).ok
+    texts, labels = [f"the {n} {v} it" for n in NOUNS for v in VERBS] * 2, [n for n in NOUNS for _ in VERBS] * 2
+    after = mapsto.transfer({"text": texts, "label": labels}, target="label", source=out, strategy="frozen")
+    assert after.facts.receipt is not None
+    assert after.facts.receipt.share == 1.0
+    with pytest.raises(ModelError, match="fills nothing in"):
+        mapsto.fill(out, ["a [MASK]"])
+
+
+@pytest.mark.parametrize("objective", ["masked", "permuted", "denoise"])
+def test_a_stopped_run_goes_on_to_the_same_bytes(objective: str, corpus: str, tmp_path: Path) -> None:
     def request(name: str) -> PretrainConfig:
-        values = {"data": (corpus,), "out": str(tmp_path / name), **options("masked")}
+        values = {"data": (corpus,), "out": str(tmp_path / name), **options(objective)}
         return config.fill(PretrainConfig, values, "test")
 
     for _ in pretrain.run(request("whole")):

@@ -19,7 +19,7 @@ OBJECTIVE_NAMES = [name for name in ALL_NAMES if name not in WORDS]
 
 ALL = [
     *((*each, "transformer") for each in itertools.product(dial.SIZES, OBJECTIVE_NAMES, RECIPES)),
-    *itertools.product(dial.SIZES, OBJECTIVE_NAMES, ["modern"], ["recurrent", "convnet"]),
+    *itertools.product(dial.SIZES, ["masked", "causal"], ["modern"], ["recurrent", "convnet"]),
 ]
 
 
@@ -34,7 +34,7 @@ def test_what_it_says_can_be_built(size: str, objective: str, recipe: str, net: 
     made = derive(size, objective, 8000, 50_000_000, recipe, encoder=net)
     with torch.device("meta"):
         encoder = ENCODERS.load(net)(**made.encoder)
-    more = {"mask": 4} if objective == "masked" else {}
+    more = {} if objective == "causal" else {"mask": 4, "end": 3} if objective == "denoise" else {"mask": 4}
     head = OBJECTIVES.load(objective)(**made.objective, **more)
     count = sum(p.numel() for p in [*encoder.parameters(), *head.parameters()])
     assert made.parameters == pytest.approx(count, rel=0.1)
@@ -49,6 +49,8 @@ def test_what_it_says_can_be_built(size: str, objective: str, recipe: str, net: 
 
 def test_every_encoder_that_learns_is_a_source() -> None:
     assert (*NETS, "words") == OWN
+    with pytest.raises(ConfigError, match="'denoise' demands an encoder that obeys a mask, which 'recurrent' does not"):
+        derive("tiny", "denoise", 8000, 10**7, encoder="recurrent")
     with pytest.raises(ConfigError, match="which encoder 'convnet' is not; leave it out"):
         derive("tiny", "causal", 65, 10**6, "classic", encoder="convnet")
 
@@ -65,6 +67,16 @@ def test_the_output_layer_is_its_own_where_the_table_is_small() -> None:
     assert derive("tiny", "causal", 65, 10**6).objective["tied"] is False
     assert derive("tiny", "causal", 30_000, 10**6).objective["tied"] is True
     assert derive("tiny", "causal", 65, 10**6, "classic").objective["tied"] is True
+
+
+def test_units_and_pairs_reach_what_is_built_and_belong_to_their_objectives() -> None:
+    made = derive("tiny", "masked", 8000, 10**7, units="word", nsp=True)
+    assert (made.objective["units"], made.objective["nsp"], made.encoder["types"]) == ("word", True, 2)
+    assert derive("tiny", "denoise", 8000, 10**7).objective["units"] == "span"
+    with pytest.raises(
+        ConfigError, match=r"units: causal asks for every token; .*nsp belongs to the objective masked, not"
+    ):
+        derive("tiny", "causal", 8000, 10**7, units="span", nsp=True)
 
 
 def test_every_fault_is_said_at_once() -> None:
