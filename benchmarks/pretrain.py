@@ -46,7 +46,7 @@ def shakespeare(asked: Asked, work: Path) -> dict[str, Any]:
         told = ours(["pretrain", str(train), "--objective", "causal", "--tokenizer", "characters", "--budget", "30s",
                      "--seed", str(seed), "--out", out])  # fmt: skip
         judged = ours(["evaluate", out, str(valid)])["figures"]
-        loss = judged["loss"] * judged["targets"] / len(valid.read_text(encoding="utf-8"))
+        loss = judged["bits_per_byte"] * math.log(2) * judged["bytes"] / len(valid.read_text(encoding="utf-8"))
         theirs = {rate: peer([str(RIVALS / "hf_trainer_causal.py"), str(train), str(valid), "--rate", rate,
                               "--seed", str(seed)]) for rate in ("5e-5", "1e-3")}  # fmt: skip
         pairs.append({"ours": {"seconds": told["whole_s"], "loss": loss}} | {

@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from mapsto.bundle import load as loading
-from mapsto.bundle import wordfiles
+from mapsto.bundle import pretext, wordfiles
 from mapsto.bundle.export import Exported
 from mapsto.bundle.export import export as _export
 from mapsto.bundle.format import HEAD, Facts
@@ -29,7 +29,7 @@ from mapsto.data.source import open_source
 from mapsto.encoders import pretrained, sources
 from mapsto.evaluation.suite import Report
 from mapsto.model import Model
-from mapsto.runs import prepare
+from mapsto.runs import prepare, unseen
 from mapsto.runs import pretrain as pretraining
 from mapsto.runs import transfer as runs
 from mapsto.runs.config import PretrainConfig, TransferConfig
@@ -167,10 +167,19 @@ def _answers(model: Model, rows: Rows, window: int = 4096) -> Iterator[sink.Colu
         yield {**columns, **{name: list(part) for name, part in zip(names, parts, strict=True)}}
 
 
-def evaluate(model: Model | str, data: Any, against: Model | str | None = None) -> Report:
-    """`Model.evaluate` of a model or its folder; `against` is another one of the same task."""
-    rival = load(against) if isinstance(against, str) else against
-    return (load(model) if isinstance(model, str) else model).evaluate(data, rival)
+def evaluate(model: Model | str, data: Any, against: Model | str | None = None) -> Report | Done:
+    """`Model.evaluate` of a model or its folder; `against` is another one of the same task.
+
+    What was pretrained and has no task is judged on a path of text instead: its loss, and bits per byte of a causal one.
+
+    Raises:
+        DataError, ModelError: as `Model.evaluate`.
+    """
+    model = load(model) if isinstance(model, str) else model
+    if model.mapping.task is None and pretext.SPEC in model.facts.extras and against is None:
+        figures = unseen.evaluate(model.mapping, model.facts, str(data))
+        return Done(unseen.lines(figures), {"figures": figures})
+    return model.evaluate(data, load(against) if isinstance(against, str) else against)
 
 
 def embed(model: Model | str, data: Any, out: str | None = None, online: bool = False) -> Any:

@@ -183,7 +183,9 @@ def _neighbours(parser: Parser) -> None:
 
 def _evaluate(parser: Parser) -> None:
     _model(parser)
-    parser.add_argument("data", metavar="DATA", help="labelled data that the model has not seen")
+    parser.add_argument(
+        "data", metavar="DATA", help="labelled data that the model has not seen; text, for a pretrained one"
+    )
     parser.add_argument(
         "--against", metavar="MODEL", help="another model of the task: what is gained over it, with its interval"
     )

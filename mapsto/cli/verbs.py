@@ -213,6 +213,8 @@ def _foreseen(request: Namespace, model: Model) -> int:
         from mapsto.data.columns import infer
         from mapsto.data.source import open_source
 
+        if request.verb == "evaluate" and model.mapping.task is None:
+            return _lines([*said, f"data\t{data}\twould be read as text"])
         source, known = open_source(data, "data"), model.facts.data.get("columns", {})
         target = known.get("target") if request.verb == "evaluate" else None
         columns = infer(source, text=known.get("text"), target=target, task=known.get("kind") if target else None)

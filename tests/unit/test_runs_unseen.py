@@ -1,0 +1,80 @@
+"""A pretrained model on text that it has not seen: its figures are those of one document after the other, by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+
+import mapsto
+from mapsto.bundle import pretext
+from mapsto.cli.main import main
+from mapsto.core.errors import MapstoError
+
+LINES = [f"the {a} number {i} sees the {b}" for i in range(40) for a in ("cat", "dog") for b in ("bird", "child")]
+QUICK: dict[str, Any] = {
+    "width": 32,
+    "depth": 1,
+    "context": 64,
+    "batch": 256,
+    "budget": "20 steps",
+    "duplicates": "exact",
+}
+
+
+@pytest.fixture(autouse=True)
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAPSTO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MAPSTO_PRECISION", "fp32")
+
+
+def written(path: Path, lines: list[str]) -> str:
+    path.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+    return str(path)
+
+
+def by_hand(model: mapsto.Model, lines: list[str]) -> tuple[float, int]:
+    """Nats of all tokens and ends, a document at a time, and how many they are."""
+    objective = pretext.objective_of(model.facts.extras, "it")
+    tokenizer = Tokenizer.from_buffer(model.mapping.codec.files()["tokenizer.json"])
+    total, count = 0.0, 0
+    for line in lines:
+        ids = [*tokenizer.encode(line, add_special_tokens=False).ids, tokenizer.token_to_id("<|endoftext|>")]
+        with torch.inference_mode():
+            rows = model.mapping.encoder({"ids": torch.tensor(ids[:-1]), "lengths": torch.tensor([len(ids) - 1])}).rows
+            scores = objective.scores(model.mapping.encoder, rows)  # type: ignore[operator]
+        total += float(F.cross_entropy(scores, torch.tensor(ids[1:]), reduction="sum"))
+        count += len(ids) - 1
+    return total, count
+
+
+def test_the_loss_and_the_bits_of_a_causal_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "gpt")
+    model = mapsto.pretrain(written(tmp_path / "text.jsonl", LINES), objective="causal", out=out, **QUICK)
+    fresh = [f"the child number {i} sees the dog" for i in range(7)]
+    unseen = written(tmp_path / "unseen.jsonl", [*fresh, fresh[0]])  # a repeat is not dropped
+    capsys.readouterr()
+    assert main(["evaluate", out, unseen, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["figures"]
+    total, count = by_hand(model, [*fresh, fresh[0]])
+    assert found["loss"] == pytest.approx(total / count, rel=1e-4)
+    assert found["bytes"] == sum(map(len, fresh)) + len(fresh[0])
+    vocabulary = math.exp(found["uniform"])
+    assert vocabulary == pytest.approx(model.mapping.encoder.spec()["vocabulary"])
+    assert found["bits_per_byte"] > 0
+
+
+def test_a_masked_model_too_but_no_folder_of_nothing(tmp_path: Path) -> None:
+    model = mapsto.pretrain(written(tmp_path / "text.jsonl", LINES), objective="masked", **QUICK)
+    figures = mapsto.api.evaluate(model, written(tmp_path / "unseen.jsonl", LINES[:30])).plain()["figures"]
+    assert 0 < figures["loss"] < 2 * figures["uniform"]
+    assert "bits_per_byte" not in figures
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(MapstoError):
+        mapsto.api.evaluate(model, str(tmp_path / "empty.txt"))
