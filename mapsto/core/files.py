@@ -1,12 +1,14 @@
 """Files that are either whole or absent: written aside, flushed to disk, then renamed.
 
-`write` and `folder` never leave half of anything behind, whatever stops them; `digest` names content by its sha256.
+`write` and `folder` never leave half of anything behind, whatever stops them: the folder that a killed process was filling
+is locked by nobody, and goes when the same one is written again. `digest` names content by its sha256.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -107,8 +109,7 @@ def folder(path: Path | str, replace: bool = False) -> Iterator[Path]:
     path = Path(path)
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        os.chmod(aside, 0o755)
+        aside, handle = _beside(path)
         try:
             yield aside
             for part in sorted(aside.rglob("*")):
@@ -128,6 +129,43 @@ def folder(path: Path | str, replace: bool = False) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
+        finally:
+            os.close(handle)
+
+
+def lock(handle: int, wait: bool = False) -> bool:
+    """Take what is open as `handle` for this process, while it lives; false where another one holds it.
+
+    Where the system or the file system knows no locks, nothing warns of a second process.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        pass
+    return True
+
+
+def _beside(path: Path) -> tuple[Path, int]:
+    """A new folder that is to become `path`, and the handle that locks it; those of processes that were killed go."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with contextlib.suppress(OSError):
+            handle = os.open(left, os.O_RDONLY)
+            if lock(handle):
+                shutil.rmtree(left, ignore_errors=True)
+            os.close(handle)
+    while True:  # until no other process took it for one that was left, before it was locked
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        with contextlib.suppress(FileNotFoundError):
+            handle = os.open(aside if os.name == "posix" else os.devnull, os.O_RDONLY)
+            lock(handle, wait=True)
+            if aside.exists():
+                os.chmod(aside, 0o755)
+                return aside, handle
+            os.close(handle)
 
 
 def digest(path: Path | str) -> str:

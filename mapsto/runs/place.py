@@ -72,6 +72,11 @@ def differences(request: Request, saved: Mapping[str, Any]) -> str:
                      if name not in ASIDE and then[name] != now[name])  # fmt: skip
 
 
+def of(out: Path) -> Place:
+    """The place of a run that is saved at `out`."""
+    return Place(out, out.with_name(out.name + ".run"))
+
+
 @contextlib.contextmanager
 def claim(out: str | None) -> Iterator[Place]:
     """The place of a run; without `out` a temporary one that is gone afterwards.
@@ -83,28 +88,17 @@ def claim(out: str | None) -> Iterator[Place]:
         with tempfile.TemporaryDirectory(prefix="mapsto-") as folder:
             yield Place(None, Path(folder))
         return
-    path = Path(out).expanduser().absolute()
-    work = path.with_name(path.name + ".run")
+    place = of(Path(out).expanduser().absolute())
+    work = place.work
     with files.explained(work):
         work.mkdir(parents=True, exist_ok=True)
-        lock = os.open(work / "lock", os.O_CREAT | os.O_RDWR)
+        handle = os.open(work / "lock", os.O_CREAT | os.O_RDWR)
     try:
-        _lock(lock, work)
-        yield Place(path, work)
+        if not files.lock(handle):
+            raise OutputError(f"another process is at work in {str(work)!r}; wait for it or choose another out")
+        yield place
     finally:
-        os.close(lock)
-
-
-def _lock(handle: int, work: Path) -> None:
-    """One process at a time; the lock goes with the process, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # not on this system: nothing warns of a second process then
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as fault:
-        raise OutputError(f"another process is at work in {str(work)!r}; wait for it or choose another out") from fault
+        os.close(handle)
 
 
 def clear(place: Place) -> None:

@@ -124,6 +124,7 @@ def _again(request: PretrainConfig, out: Path) -> Stream:
         raise OutputError(f"{str(out)!r} already exists and is no model of this run; choose another out or remove it")
     held = load(out)
     places.finished(request, held.facts.config, out)
+    places.clear(places.of(out))  # which a kill may have left
     yield Judged(tuple(held.facts.metrics.get("lines", ())), held.facts.metrics)
     yield finished(request, {"already": True})
     return Made(held.mapping, held.facts)
