@@ -4,6 +4,7 @@ collapse   the features of held-out texts have lost most of their directions, or
 dead       most units of the feed-forward layers never fire
 spike      the loss of a step leaps far above those just before
 overfit    the held-out loss rises while the training loss falls
+leak       a row of a causal or masked encoder changes with a token that it may not read
 """
 
 from __future__ import annotations
@@ -81,6 +82,13 @@ def _overfit(looks: Looks, steps: Steps) -> str | None:
             "training falls; give more text, a smaller --size or a shorter --budget")  # fmt: skip
 
 
+def _leak(looks: Looks, steps: Steps) -> str | None:
+    if not (most := looks[-1].get("leak", 0.0)):
+        return None
+    return (f"leak: features change by up to {most:.1g} with tokens that they may not read, so the losses are too good to be "
+            "true; repair the encoder's attention, or take another --encoder")  # fmt: skip
+
+
 _ALARMS: dict[str, Callable[[Looks, Steps], str | None]] = {
-    "collapse": _collapse, "dead": _dead, "spike": _spike, "overfit": _overfit,
+    "collapse": _collapse, "dead": _dead, "spike": _spike, "overfit": _overfit, "leak": _leak,
 }  # fmt: skip

@@ -1,7 +1,8 @@
 """How a pretraining fares while it runs: what each look at it measures, how often and at how much one looks.
 
     held-out loss and accuracy, the accuracy of frequent, middle and rare tokens, bits per byte, the effective rank and
-    spread of features, dead units, training loss since the last look; a probe where one is named
+    spread of features, dead units, training loss since the last look; a probe where one is named; in the first look, by how
+    much a row changes with a token that it may not read
 
 A look costs forward passes, a step of training about three of them. Looks take about `SHARE` of a run's work: first the
 text and the rows that are looked at shrink, to a quarter, then looks become fewer, then the text and the rows shrink again.
@@ -26,6 +27,7 @@ from mapsto.engine.drive import Look
 from mapsto.engine.watch import Past
 from mapsto.metrics import features
 from mapsto.nn.pooling import pool
+from mapsto.nn.ragged import places
 from mapsto.nn.transformer import Block
 from mapsto.objectives.masked import Masked
 from mapsto.objectives.tie import Tied
@@ -94,13 +96,17 @@ class Health:
         since = before[-1]["step"] if before else 0
         losses = [step["loss"] for step in past.steps if step["step"] > since]
         figures = {**self._figures(self.planned.positions), "train_loss": sum(losses) / len(losses)}
+        if not before and self._objective.demands in ("causal", "mask"):
+            shown = next(text.looks(self._objective, self._held))
+            with self._machine.autocast():
+                figures["leak"] = leak(self._encoder, shown)
         now = {**figures, "step": past.steps[-1]["step"]}
         raised = {event["event"] for event in past.events}
         notes = {name: line for name, line in alarms.found([*before, now], past.steps).items() if name not in raised}
         number = len(before) + 1
         if not number & (number - 1):  # 1, 2, 4, 8, …
-            shown = samples.line(self._data, self._objective, self._encoder, self._machine)
-            notes |= {"sample": shown} if shown else {}
+            sample = samples.line(self._data, self._objective, self._encoder, self._machine)
+            notes |= {"sample": sample} if sample else {}
         return Look(figures, notes)
 
     def last(self) -> dict[str, float]:
@@ -171,6 +177,24 @@ class Seen:
     def _up(self, module: nn.Module, given: tuple[Tensor], made: Tensor) -> None:
         fires = (made > 0).flatten(0, -2).any(0).cpu()
         self._fired[module] = self._fired[module] | fires if module in self._fired else fires
+
+
+@torch.inference_mode()
+def leak(encoder: Encoder, shown: Batch) -> float:
+    """By how much a row changes at most with a token of its window that it may not read: 0, or answers leak.
+
+    One token changes in each window, an early one in the first, a late one in the last; causal where nothing says who reads.
+    """
+    encoder.eval()
+    ids, lengths = shown["ids"], shown["lengths"]
+    at = (2 * torch.arange(len(lengths)) + 1) * lengths // (2 * len(lengths))
+    changed = lengths.cumsum(0) - lengths + at
+    other = ids.clone()
+    other[changed] = ids.roll(1)[changed]  # a token that the encoder knows
+    owner, spots = torch.repeat_interleave(lengths), places(lengths)
+    reads = shown["visible"][owner, spots, at[owner]] if "visible" in shown else spots >= at[owner]
+    moved = (encoder(shown).rows - encoder({**shown, "ids": other}).rows)[~reads]
+    return float(moved.abs().max()) if len(moved) else 0.0
 
 
 def bands(counts: Any) -> Tensor:

@@ -6,16 +6,18 @@ import csv
 import json
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import pytest
 import torch
+from torch import nn
 from toys import CPU, one_thread  # noqa: F401
 
 import mapsto
 from mapsto.core import config
-from mapsto.core.contracts import Encoder, Objective
+from mapsto.core.contracts import Batch, Encoded, Encoder, Objective
 from mapsto.core.errors import ConfigError, DataError, OutputError, Stopped
 from mapsto.engine.watch import Past
 from mapsto.runs import health, pretrain, text
@@ -211,3 +213,43 @@ def test_a_probe_that_cannot_be_is_one_sentence(corpus: str, probed: dict[str, s
         with pytest.raises((ConfigError, DataError), match=said):
             mapsto.pretrain(corpus, out=str(tmp_path / "bad"), **more, **SMALL)
     assert not list(tmp_path.glob("bad*"))
+
+
+@final
+class Peeking(Encoder):
+    """Another encoder, each of whose rows also reads all others."""
+
+    name, needs, width, attends = "peeking", ("ids",), 32, frozenset({"causal", "mask"})
+
+    def __init__(self, net: Encoder) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, batch: Batch) -> Encoded:
+        made = self.net(batch)
+        return Encoded(made.rows + made.rows.mean(0), made.lengths, made.pooled)
+
+    @property
+    def entry(self) -> nn.Module:
+        return self.net.entry
+
+    @property
+    def depths(self) -> Sequence[nn.Module]:
+        return self.net.depths
+
+    def spec(self) -> dict[str, Any]:
+        return {}
+
+
+@pytest.mark.parametrize(("objective", "encoder"), [("causal", "transformer"), ("causal", "recurrent"), ("causal", "convnet"),
+                                                    ("permuted", "transformer"), ("denoise", "transformer")])  # fmt: skip
+def test_a_leak_is_found_where_there_is_one(objective: str, encoder: str, corpus: str) -> None:
+    look, net, asked, data = made(corpus, objective=objective, encoder=encoder)
+    make = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.normal_(0, 0.3, generator=make)  # at the start the modern recipe's blocks read nothing
+    shown = next(text.looks(asked, data.batches(held=True)))
+    assert health.leak(net, shown) == 0
+    assert health.leak(Peeking(net), shown) > 0
+    assert look(past()).figures["leak"] == 0
