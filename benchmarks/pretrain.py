@@ -1,6 +1,6 @@
 """What pretraining buys, on real text: beside `transformers.Trainer`, beside random weights, beside chance.
 
-    python -m benchmarks.pretrain --data DATA --jobs shakespeare imdb waimai objectives continued flops [--budget 20min]
+    python -m benchmarks.pretrain --data DATA --jobs shakespeare imdb waimai objectives continued [--budget 20min]
 
 Every run is a process of its own with a cache of its own. Results go to `benchmarks/results/JOB.json` as they come.
 
@@ -9,7 +9,6 @@ Every run is a process of its own with a cache of its own. Results go to `benchm
     waimai       the same in Chinese: shop and takeaway reviews, then 150 takeaway labels a class
     objectives   each objective on the same 5 MB for the same budget: held-out loss, chance, accuracy with 250 labels a class
     continued    MiniLM goes on with masked reviews: 50 labels a class before and after
-    flops        share of the measured matrix-product peak that pretraining at size small uses
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from mapsto.core.machine import Machine, probe
 from mapsto.engine.drive import JOURNAL, Noted, Watch, drive
 from mapsto.engine.loop import Run, Settings
 from mapsto.engine.watch import Asked, signals
-from mapsto.runs import events, health, text
+from mapsto.runs import events, flops, health, text
 from mapsto.runs import place as places
 from mapsto.runs.config import WORDS, PretrainConfig
 from mapsto.runs.events import Event, Finished, Found, Judged, Planned, Progress
@@ -153,6 +153,7 @@ def _derived(request: PretrainConfig, data: Text) -> Plan:
     batches = data.batches()
     parameters = sum(p.numel() for p in (*encoder.parameters(), *objective.parameters()))
     length = request.budget or data.size.settings.steps
+    work = flops.step(encoder, objective, [objective.corrupt(batch, request.seed, 0) for batch in batches(0)])
     learner = Run(objective, encoder, batches, _settings(data, length), [("", 1.0)], machine, batches.per_epoch)
     pace = learner.pace()
     steps = learner.total
@@ -161,7 +162,12 @@ def _derived(request: PretrainConfig, data: Text) -> Plan:
     reasons: tuple[Reason, ...] = (
         *(reason for reason in data.size.reasons if reason[0] != "horizon" or request.budget is None),
         ("precision", machine.precision, machine.reasons[-1]),
-        ("pace", f"{pace * data.size.batch:,.0f} positions/s", "measured on batches of this text"),
+        (
+            "pace",
+            f"{pace * data.size.batch:,.0f} positions/s",
+            f"measured on batches of this text; {pace * work / machine.gflops / 1e9:.0%} of what products of matrices reach "
+            "on this machine",
+        ),
         ("length", f"{steps:,} steps", f"{steps / batches.per_epoch:.1f} passes over the text"),
         health.looks(data, steps).reason(),
     )

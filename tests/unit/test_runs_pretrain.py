@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mapsto.core.decoding import Decoding
 from mapsto.core.errors import DataError, MapstoError, ModelError, Stopped
 from mapsto.runs import pretrain
 from mapsto.runs.config import PretrainConfig
-from mapsto.runs.events import Progress
+from mapsto.runs.events import Planned, Progress
 
 NOUNS, VERBS = ("cat", "dog", "bird", "child", "teacher"), ("sees", "likes", "follows", "helps")
 SMALL = {"width": 32, "depth": 1, "context": 32, "batch": 256, "budget": "20 steps"}
@@ -60,6 +61,13 @@ def test_a_masked_model_fills_and_transfers(corpus: str, tmp_path: Path) -> None
     assert after.facts.receipt is not None
     assert after.facts.receipt.share == 1.0
     assert not after.facts.receipt.findings
+
+
+def test_the_plan_says_how_much_of_the_machine_is_used(corpus: str) -> None:
+    (planned,) = (event for event in pretrain.run(PretrainConfig(data=(corpus,), **options("masked", budget=None)), dry=True)
+                  if isinstance(event, Planned))  # fmt: skip
+    (why,) = (line.split("\t")[2] for line in planned.lines if line.startswith("pace\t"))
+    assert 0 <= int(re.findall(r"(\d+)% of what products of matrices reach", why)[0]) < 100
 
 
 def test_a_causal_model_writes(corpus: str, tmp_path: Path) -> None:
