@@ -33,12 +33,6 @@ def attend(qkv: Tensor, plan: Layout, causal: bool = False, visible: Tensor | No
     return mixed
 
 
-def unit(qkv: Tensor) -> Tensor:
-    """(N, 3, H, d) with every query and key divided by its root mean square: scores cannot exceed √d
-    (Henry et al. 2020, "Query-key normalization"; here with RMS and no gain)."""
-    return torch.cat((F.rms_norm(qkv[:, :2].float(), qkv.shape[-1:], eps=1e-6).to(qkv.dtype), qkv[:, 2:]), dim=1)
-
-
 def recall(qkv: Tensor, keys: Tensor, values: Tensor, held: Tensor) -> Tensor:
     """(B · t, 3, H, d), t new positions of each sequence after `held` (B,) old ones ↦ (B · t, H · d).
 

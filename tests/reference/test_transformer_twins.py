@@ -12,9 +12,9 @@ from torch import Tensor
 from mapsto.encoders import architectures, pretrained, sources
 from mapsto.encoders.transformer import Transformer
 from mapsto.nn.attention import attend
-from mapsto.nn.positions import angles, rotate, sinusoids
+from mapsto.nn.positions import aim, angles, sinusoids
 from mapsto.nn.ragged import layout
-from mapsto.nn.transformer import Block
+from mapsto.nn.transformer import ACTIVATIONS, Block
 
 LENGTHS = torch.tensor([5, 1, 19, 5, 30, 18, 2, 17])
 FAMILIES = {
@@ -161,7 +161,7 @@ def test_positions_by_their_formulas() -> None:
             assert math.isclose(table[p, 2 * i], math.sin(angle), abs_tol=1e-5)
             assert math.isclose(table[p, 2 * i + 1], math.cos(angle), abs_tol=1e-5)
     qkv = torch.randn(5, 3, 2, 8)
-    turned = rotate(qkv, angles(torch.arange(5), 8))
+    turned = aim(qkv, angles(torch.arange(5), 8))
     assert torch.equal(turned[:, 2], qkv[:, 2])
     assert torch.allclose(turned.norm(dim=-1), qkv.norm(dim=-1), atol=1e-5)
     for i in range(5):  # pairs (a, b) as complex numbers a + ib, turned by e^(i p θ)
@@ -169,11 +169,39 @@ def test_positions_by_their_formulas() -> None:
         assert torch.allclose(torch.cat((pair.real, pair.imag)), turned[i, 0, 0], atol=1e-5)
 
 
+@pytest.mark.parametrize("unit", [False, True])
+@pytest.mark.parametrize("turned", [False, True])
+def test_aiming_and_its_gradient_are_autograds(turned: bool, unit: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mapsto.nn.positions._BLOCK", 3 * 16)  # three rows at once, the last one alone
+    qkv = torch.randn(7, 3, 2, 4, dtype=torch.float64, requires_grad=True)
+    turn = angles(torch.arange(7), 4).double() if turned else None
+
+    def twin(x: Tensor) -> Tensor:
+        aimed = torch.nn.functional.rms_norm(x[:, :2], (4,), eps=1e-6) if unit else x[:, :2]
+        if turn is not None:
+            pairs = torch.complex(aimed[..., :2], aimed[..., 2:]) * torch.exp(1j * turn)[:, None, None]
+            aimed = torch.cat((pairs.real, pairs.imag), dim=-1)
+        return torch.cat((aimed, x[:, 2:]), dim=1)
+
+    assert torch.allclose(aim(qkv, turn, unit), twin(qkv), atol=1e-12)
+    assert torch.autograd.gradcheck(lambda x: aim(x, turn, unit), qkv)
+    slope = torch.randn(7, 3, 2, 4, dtype=torch.float64)
+    ours, theirs = (torch.autograd.grad(made(qkv), qkv, slope)[0] for made in (lambda x: aim(x, turn, unit), twin))
+    assert torch.allclose(ours, theirs, atol=1e-12)
+
+
+def test_the_squares_gradient_is_autograds() -> None:
+    x = torch.randn(9, 5, dtype=torch.float64, requires_grad=True)
+    square, _ = ACTIVATIONS["relu2"]
+    assert torch.equal(square(x), torch.relu(x) ** 2)
+    assert torch.autograd.gradcheck(square, x)
+
+
 def test_rotary_attention_depends_on_distance_alone() -> None:
     encoder = Transformer(vocabulary=20, width=16, depth=1, heads=2, inner=16, positions="rotary")
     ids = torch.randint(0, 20, (12,), generator=torch.Generator().manual_seed(1))
     q = encoder.blocks[0].qkv(encoder.embed(ids, torch.arange(12), None)).view(12, 3, 2, 8)
-    near, far = (rotate(q, angles(torch.arange(12) + shift, 8)) for shift in (0, 100))
+    near, far = (aim(q, angles(torch.arange(12) + shift, 8)) for shift in (0, 100))
     scores = [torch.einsum("ihd,jhd->hij", r[:, 0], r[:, 1]) for r in (near, far)]
     assert torch.allclose(*scores, atol=1e-4)
 
