@@ -15,7 +15,7 @@ import re
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, final
@@ -118,11 +118,9 @@ class Vocabulary:
         return len(self.words)
 
     def extended(self, more: Vocabulary) -> Vocabulary:
-        """These words with their ids, then those of `more` that are new; counts of both added up."""
-        new = [word for word in more.words if word not in self.ids]
-        extra = dict(zip(more.words, more.counts, strict=True))
-        counts = [n + extra.get(word, 0) for word, n in zip(self.words, self.counts, strict=True)]
-        return Vocabulary((*self.words, *new), (*counts, *(extra[word] for word in new)))
+        """These words and those of `more`, by their counts added up."""
+        return _ranked(Counter(dict(zip(self.words, self.counts, strict=True)))
+                       + Counter(dict(zip(more.words, more.counts, strict=True))))  # fmt: skip
 
     def file(self) -> bytes:
         """A line `word TAB count` for each."""
@@ -145,10 +143,16 @@ class Vocabulary:
         return cls(tuple(words), tuple(counts))
 
 
+def _ranked(seen: Mapping[str, int], most: int | None = None) -> Vocabulary:
+    """By falling frequency, then by their characters; the `most` first of them."""
+    pairs = sorted(seen.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
+    return Vocabulary(tuple(word for word, _ in pairs), tuple(n for _, n in pairs))
+
+
 def counted(texts: Iterable[Text], least: int | None = None, lower: bool = True, most: int | None = None,
-            cut: Cut | None = None) -> Vocabulary:  # fmt: skip
-    """The words that occur at least `least` times, the `most` frequent of them; None: 5 times in a million words, fewer
-    in a smaller text.
+            cut: Cut | None = None, known: Container[str] = ()) -> Vocabulary:  # fmt: skip
+    """The words that are `known` or occur at least `least` times, the `most` frequent of them; None: 5 times in a million
+    words, fewer in a smaller text.
 
     Raises:
         DataError: no word occurs so often.
@@ -159,11 +163,11 @@ def counted(texts: Iterable[Text], least: int | None = None, lower: bool = True,
     if least is None:
         total = seen.total()
         least = 5 if total >= 10**6 else 2 if total >= 10**4 else 1
-    kept = sorted(((word, n) for word, n in seen.items() if n >= least), key=lambda pair: (-pair[1], pair[0]))[:most]
+    kept = {word: n for word, n in seen.items() if n >= least or word in known}
     if not kept:
         raise DataError(f"vocabulary: of {len(seen)} different words none occurs {least} times; give more text or a lower "
                         "min count")  # fmt: skip
-    return Vocabulary(tuple(word for word, _ in kept), tuple(n for _, n in kept))
+    return _ranked(kept, most)
 
 
 @final

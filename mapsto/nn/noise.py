@@ -45,13 +45,12 @@ def alias(counts: Counts, power: float = 0.75) -> tuple[NDArray[np.uint32], NDAr
     return _thresholds(chance), other
 
 
-def chance(counts: Counts, sample: float, negatives: int) -> float:
-    """Nats of a pair by the frequencies of the words alone."""
-    seen = counts[counts > 0].astype(np.float64)
-    share = seen * (keep(counts, sample)[counts > 0] / _FULL)
-    share /= share.sum()
-    noise = negatives * seen**0.75 / (seen**0.75).sum() * (1 - share)
-    score = np.log(share / np.maximum(noise, 1e-300))
+def chance(counts: Counts, sample: float, negatives: int, there: Counts | None = None) -> float:
+    """Nats of a pair by the frequencies of the words alone: `there` (V,) in the text, where `counts` are of more text."""
+    share = (counts if there is None else there) * (keep(counts, sample) / _FULL)
+    share, weights = share / share.sum(), counts**0.75
+    noise = negatives * weights / weights.sum() * (1 - share)
+    score = np.log(np.maximum(share, 1e-300) / np.maximum(noise, 1e-300))
     return float((share * np.logaddexp(0, -score) + noise * np.logaddexp(0, score)).sum())
 
 

@@ -49,7 +49,8 @@ class Word2Vec:
         width: D; window: the most words to either side; negatives: K; sample: sub-sampling, 0 for none.
         seed: everything that is drawn follows from it and from the position.
         documents: (documents,) bool: those to train on; the positions of the others count, but nothing is done there.
-        start: (V, D) and (V, D) tables to go on from; otherwise inputs are uniform in ±1/(2D) and outputs 0.
+
+    Inputs start uniform in ±1/(2D), outputs at 0; `weights` are live, so rows to go on from are written into them.
 
     Raises:
         ConfigError: an option out of range. DataError: a corpus that cannot be trained on.
@@ -57,8 +58,7 @@ class Word2Vec:
 
     def __init__(self, tokens: NDArray[Any], offsets: NDArray[Any], counts: NDArray[Any], *, kind: str = "skipgram",
                  width: int = 100, window: int = 5, negatives: int = 5, sample: float = 1e-3, seed: int = 0,
-                 documents: NDArray[np.bool_] | None = None,
-                 start: tuple[Tensor, Tensor] | None = None) -> None:  # fmt: skip
+                 documents: NDArray[np.bool_] | None = None) -> None:  # fmt: skip
         from mapsto.nn import draws
         from mapsto.nn import word2vec as kernels
 
@@ -74,18 +74,9 @@ class Word2Vec:
         self._window, self._negatives = window, negatives
         self._key = np.uint64(random.key(seed, "word2vec") & 0xFFFF_FFFF_FFFF_FFFF)
         self._input, self._output = (torch.zeros(len(counts), self.wide) for _ in range(2))
-        self._start(start, seed, counts)
-
-    def _start(self, start: tuple[Tensor, Tensor] | None, seed: int, counts: NDArray[np.int64]) -> None:
-        inputs, outputs = self.weights.values()
-        if start is None:
-            draw = random.stream(seed, "word2vec table").random((len(counts), self.width), np.float32)
-            draw[counts == 0] = 0.5
-            start = torch.from_numpy((draw - 0.5) / self.width), torch.zeros_like(outputs)
-        if faults := [tuple(given.shape) for given in start if given.shape != inputs.shape]:
-            raise ConfigError(f"word2vec: the tables to go on from must be {tuple(inputs.shape)}, got {faults[0]}")
-        inputs.copy_(start[0])
-        outputs.copy_(start[1])
+        draw = random.stream(seed, "word2vec table").random((len(counts), width), np.float32)
+        draw[counts == 0] = 0.5
+        self._input[:, :width] = torch.from_numpy((draw - 0.5) / width)
 
     @property
     def weights(self) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ one. Nothing that a source holds is left aside without a line in the plan.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, final
 
@@ -59,10 +60,7 @@ def start(request: PretrainConfig) -> Start:
         ModelError, NetworkError: the source is not there, damaged, or of a family whose head is not known here.
     """
     assert request.source is not None
-    plain = {field.name: field.default for field in fields(request)}
-    if said := [name for name in _GIVEN if getattr(request, name) != plain[name]]:
-        raise ConfigError(f"options: {listing(said)} follow from the model that is gone on from; leave them out, or leave "
-                          "out --from to start anew")  # fmt: skip
+    unsaid(request, _GIVEN)
     source = pretrained.load(sources.find(request.source, online=request.online))
     _check(request, source)
     held = _own(request, source) if (source.origin.folder / sources.OWN).is_file() else _words(request, source)
@@ -71,6 +69,18 @@ def start(request: PretrainConfig) -> Start:
     if held.state is not None:
         objective.load_state_dict(held.state)
     return Start(source, objective.eval(), held.spec, held.state is None, (_loaded(source), *held.reasons))
+
+
+def unsaid(request: PretrainConfig, given: Sequence[str]) -> None:
+    """Check that the request leaves it to its source to answer the options `given`.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    plain = {field.name: field.default for field in fields(request)}
+    if said := [name for name in given if getattr(request, name) != plain[name]]:
+        raise ConfigError(f"options: {listing(said)} {'follows' if len(said) == 1 else 'follow'} from the model that is gone "
+                          "on from; leave out, or leave out --from to start anew")  # fmt: skip
 
 
 def _check(request: PretrainConfig, source: Pretrained) -> None:

@@ -124,7 +124,6 @@ _WORDS = ("window", "negatives", "sample", "min_count", "weighting", "segmenter"
 _TOKENS = (
     "units",
     "nsp",
-    "source",
     "encoder",
     "recipe",
     "tokenizer",

@@ -27,9 +27,11 @@ from mapsto.engine.sweep import Settings, Sweep
 from mapsto.nn.tables import Word2Vec
 from mapsto.objectives import OBJECTIVES
 from mapsto.runs.config import PretrainConfig
+from mapsto.runs.extend import Source, source
 
 WIDTHS = {"tiny": 100, "small": 200, "base": 300}
 WINDOW, NEGATIVES, SAMPLE, RATE = 5, 5, 1e-3, 0.025  # word2vec's and gensim's own
+ONWARD = 1 / 4  # of the rate, for what has learnt already
 _BLOCK = 1 << 19  # positions of a step: some tenths of a second
 
 
@@ -43,6 +45,7 @@ class Data:
     codec: WordsCodec
     store: Store
     held: NDArray[np.bool_]
+    source: Source | None = None  # what the run goes on from
     compiling: list[float] = field(default_factory=list)  # seconds, each time that a kernel was made
 
     @cached_property
@@ -52,15 +55,31 @@ class Data:
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """(V + 1,) how often each word occurs; the last is for no word."""
+        """(V + 1,) how often each word was seen, also by what is gone on from; the last is for no word."""
         return np.array([*self.codec.vocabulary.counts, 0], np.int64)
+
+    @cached_property
+    def there(self) -> NDArray[np.int64]:
+        """(V + 1,) how often each word is in this text."""
+        found = np.zeros(len(self.counts), np.int64)
+        for first in range(0, len(self.store.tokens), _BLOCK):
+            found += np.bincount(self.store.tokens[first : first + _BLOCK], minlength=len(found))
+        return found
+
+    @cached_property
+    def new(self) -> list[int]:
+        """Ids of the words that what is gone on from lacks."""
+        words, known = self.codec.vocabulary.words, () if self.source is None else self.source.vocabulary.ids
+        return [i for i, word in enumerate(words) if word not in known]
 
     def lines(self) -> tuple[str, ...]:
         """What the text holds, for people."""
-        held, least = int(self.held.sum()), self.codec.vocabulary.counts[-1]
+        held, kinds = int(self.held.sum()), int((self.there > 0).sum())
+        seen = (
+            f"each seen {self.counts[-2]:,} times or more" if self.source is None else f"{len(self.new):,} of them new"
+        )
         return (*(line.strip() for line in self.report.lines()),
-                f"{self.store.manifest['tokens']:,} words of {len(self.codec.vocabulary):,} kinds, each seen {least:,} times "
-                "or more", f"{len(self.store) - held:,} documents to learn from, {held:,} held out")  # fmt: skip
+                f"{self.store.manifest['tokens']:,} words of {kinds:,} kinds, {seen}", f"{len(self.store) - held:,} documents to learn from, {held:,} held out")  # fmt: skip
 
     def plain(self) -> dict[str, Any]:
         """The same for machines."""
@@ -70,11 +89,14 @@ class Data:
 
     def fingerprints(self) -> dict[str, str]:
         """What a resumed run must find unchanged."""
-        return {"text": self.text, "tokenizer": self.store.manifest["tokenizer"]}
+        found = {"text": self.text, "tokenizer": self.store.manifest["tokenizer"]}
+        return found if self.source is None else {**found, "source": self.source.sha256}
 
     def options(self) -> dict[str, Any]:
         """What the kernel and its twin, the objective, are made with."""
         asked = self.request
+        if self.source is not None:
+            return self.source.options
         return {"width": asked.width or WIDTHS[asked.size], "window": asked.window or WINDOW,
                 "negatives": asked.negatives or NEGATIVES,
                 "sample": SAMPLE if asked.sample is None else asked.sample}  # fmt: skip
@@ -85,15 +107,18 @@ class Data:
         kernel = Word2Vec(self.store.tokens, self.store.starts, self.counts, kind=self.request.objective,
                           seed=self.request.seed, documents=~self.held, **self.options())  # fmt: skip
         block = min(_BLOCK, -(-count // 16))
-        settings = Settings(length, self.request.rate or RATE, block=block, threads=threads)
+        if self.source is not None:
+            self.source.write(kernel.weights, self.codec.vocabulary)
+        rate = self.request.rate or (RATE if self.source is None else RATE * ONWARD)
+        settings = Settings(length, rate, block=block, threads=threads)
         self.compiling.append(kernel.compiled())
         return Sweep(kernel, settings)
 
     def twin(self, sweep: Sweep) -> tuple[Words, Objective]:
         """An encoder and an objective that hold the sweep's tables."""
         spec = {"counts": self.counts.tolist(), **self.options()}
-        encoder = Words(vocabulary=len(self.codec.vocabulary), width=spec["width"],
-                        weighting=self.request.weighting or "mean")  # fmt: skip
+        weighting = self.request.weighting or ("mean" if self.source is None else self.source.weighting)
+        encoder = Words(vocabulary=len(self.codec.vocabulary), width=spec["width"], weighting=weighting)
         objective: Objective = OBJECTIVES.load(self.request.objective)(**spec)
         both = torch.nn.ModuleDict({"encoder": encoder, "objective": objective})
         with torch.no_grad():
@@ -130,24 +155,33 @@ def read(request: PretrainConfig) -> Data:
             found.append(corpus.read(data, cleaning))
         return found[0]
 
-    asked = [fingerprint, "words", request.min_count, request.vocabulary, request.segmenter or codecs.installed()]
+    asked: list[Any] = [fingerprint, "words", request.min_count, request.vocabulary, request.segmenter or codecs.installed()]
+    start = None if request.source is None else source(request)
+    asked += [] if start is None else [hashlib.sha256(start.vocabulary.file()).hexdigest(), start.codec.spec()]
     place = files.cache_folder() / "corpora" / hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
     if (place / "codec.json").is_file():
         spec = json.loads((place / "codec.json").read_text("utf-8"))
         codec = WordsCodec.load(spec, {codecs.FILE: (place / codecs.FILE).read_bytes()})
     else:
-        codec = _counted(request, documents())
+        codec = _counted(request, documents(), start)
         files.write(place / codecs.FILE, codec.files()[codecs.FILE])
         files.write_json(place / "codec.json", codec.spec())
     content = codec.files()[codecs.FILE]
     kept = store.ensure(place, fingerprint, content, documents, codec.tokens, len(codec.vocabulary))
-    return Data(request, fingerprint, codec, kept, corpus.heldout(kept.keys, request.held, request.seed))
+    return Data(request, fingerprint, codec, kept, corpus.heldout(kept.keys, request.held, request.seed), start)
 
 
-def _counted(request: PretrainConfig, read: corpus.Corpus) -> WordsCodec:
+def _counted(request: PretrainConfig, read: corpus.Corpus, start: Source | None) -> WordsCodec:
+    texts = (str(t) for t in read.texts)
+    if start is not None:
+        spec, old = start.codec.spec(), start.vocabulary
+        more = codecs.counted(
+            texts, request.min_count, spec["lower"], cut=codecs.cutter(spec["segmenter"]), known=old.ids
+        )
+        return WordsCodec(old.extended(more), **spec)
     segmenter = None if request.segmenter == "none" else request.segmenter
     if request.segmenter is None and codecs.chinese(cast("Sequence[str]", read.texts)):
         segmenter = codecs.installed()
     cut = codecs.cutter(segmenter)
-    vocabulary = codecs.counted((str(t) for t in read.texts), request.min_count, most=request.vocabulary, cut=cut)
+    vocabulary = codecs.counted(texts, request.min_count, most=request.vocabulary, cut=cut)
     return WordsCodec(vocabulary, segmenter=segmenter)

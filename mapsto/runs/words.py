@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
 
@@ -33,7 +33,7 @@ from mapsto.runs import events, text
 from mapsto.runs import place as places
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.events import Event, Judged, Progress
-from mapsto.runs.lexicon import Data
+from mapsto.runs.lexicon import ONWARD, Data
 from mapsto.runs.place import Place
 from mapsto.runs.plan import Reason
 from mapsto.runs.pretrain import OVERRUN, Made, Plan, Stream, finished
@@ -56,7 +56,7 @@ def derived(request: PretrainConfig, data: Data) -> Plan:
     budget = length.amount if length.unit == "seconds" else None
     reasons = (
         *_reasons(request, data),
-        ("rate", f"{sweep.settings.rate:g}, falling to {sweep.settings.floor:g}", "by position, as word2vec"),
+        ("rate", f"{sweep.settings.rate:g}, falling to {sweep.settings.floor:g}", _slow(request, data)),
         ("threads", str(threads), "stopped and resumed runs end with the same bytes; more are faster and end alike, not "
          "equal" if threads == 1 else "alike but not equal from run to run; one thread gives the same bytes"),
         ("pace", f"{pace:,.0f} words/s", "measured on words of this text"),
@@ -64,7 +64,23 @@ def derived(request: PretrainConfig, data: Data) -> Plan:
     )  # fmt: skip
     memory = 3e8 + 8.0 * (len(data.counts) * data.options()["width"] * 2) + count * data.store.tokens.itemsize
     return Plan(machine, data.text, data.store.manifest["tokenizer"], steps, budget=budget, seconds=positions / pace,
-                memory=memory, reasons=reasons)  # fmt: skip
+                memory=memory, reasons=reasons, source=data.fingerprints().get("source"))  # fmt: skip
+
+
+def _slow(request: PretrainConfig, data: Data) -> str:
+    """Why the rate is what it is."""
+    if request.rate or data.source is None:
+        return "by position, as word2vec"
+    return f"by position; {ONWARD:g} of word2vec's, as most vectors have learnt already"
+
+
+def _known(data: Data) -> str:
+    """Which words have a vector."""
+    if data.source is None:
+        return f"each occurs {data.counts[-2]:,} times or more"
+    away = int((data.there[:-1] == 0).sum())
+    return (f"{len(data.source.vocabulary):,} of {data.source.folder.name!r}, of which {away:,} are not in this text and keep "
+            f"their vectors; {len(data.new):,} new ones start afresh")  # fmt: skip
 
 
 def _reasons(request: PretrainConfig, data: Data) -> tuple[Reason, ...]:
@@ -72,10 +88,11 @@ def _reasons(request: PretrainConfig, data: Data) -> tuple[Reason, ...]:
     options, vocabulary, segmenter = data.options(), data.codec.vocabulary, data.codec.spec()["segmenter"]
     kept = noise.keep(data.counts, options["sample"])[0] / (2**32 - 1)
     cut = f"Chinese cut into words by {segmenter}" if segmenter else "a Han character is a word"
+    why = "as the source" if data.source else "as asked" if request.width else f"size {request.size}"
     return (
-        ("shape", f"{options['width']} numbers a word", f"{'as asked' if request.width else f'size {request.size}'}; "
+        ("shape", f"{options['width']} numbers a word", f"{why}; "
          f"{2 * len(vocabulary) * options['width'] / 1e6:.1f} M parameters in two tables"),
-        ("words", f"{len(vocabulary):,}", f"in lower case, {cut}; each occurs {vocabulary.counts[-1]:,} times or more"),
+        ("words", f"{len(vocabulary):,}", f"in lower case, {cut}; {_known(data)}"),
         ("window", f"{options['window']} words to either side", "the reach is drawn anew for each word, so near ones count more"),
         ("noise", f"{options['negatives']} words", "drawn by count^0.75" + (", shared by a word's contexts" * (request.objective == "skipgram"))),
         ("thinning", f"{options['sample']:g}", f"{kept:.1%} of the most frequent word, {vocabulary.words[0]!r}, is kept"),
@@ -94,6 +111,7 @@ class Learning:
         """The steps, the figures, the bundle."""
         name, plan = self.request.objective, self.plan
         run = self.data.sweep(Duration(plan.steps, "steps"), plan.machine.threads)
+        before = None if self.data.source is None else self._loss(*self.data.twin(run))
         watch = Watch(self.asked, self._overdue, self._overran, self.request.tensorboard)
         seconds, positions = 0.0, 0
         for event in drive(run, self.place.work / name, name, watch, None, 1, plan.stop):
@@ -101,7 +119,7 @@ class Learning:
                 seconds, positions = seconds + event.seconds, positions + event.positions
             yield self._shown(event, run)
         encoder, objective = self.data.twin(run)
-        table = self._table(encoder, objective)
+        table = self._table(encoder, objective, before)
         self._weigh(encoder)
         yield Judged(tuple(table["lines"]), table)
         facts = self._facts(table, objective)
@@ -135,27 +153,31 @@ class Learning:
         self.plan = replace(self.plan, stop=step)
         self.place.record(self.request, self.plan.plain())
 
-    def _table(self, encoder: Words, objective: Objective) -> dict[str, Any]:
-        """The held-out loss beside chance, and a few words with those nearest to them."""
-        lines, found, options = [], {}, self.data.options()
+    def _loss(self, encoder: Words, objective: Objective) -> float | None:
+        """Of the held-out documents, where there are words in them."""
         held = self.data.texts(True, 256, 4096)
-        if held is not None:
-            loss = -text.look(objective, encoder, held, self.plan.machine)["log_likelihood"]
-            chance = noise.chance(self.data.counts, options["sample"], options["negatives"])
+        return None if held is None else -text.look(objective, encoder, held, self.plan.machine)["log_likelihood"]
+
+    def _table(self, encoder: Words, objective: Objective, before: float | None) -> dict[str, Any]:
+        """The held-out loss beside chance and that of the source, and a few words with those nearest to them."""
+        lines, found, options = [], {}, self.data.options()
+        loss = self._loss(encoder, objective)
+        if loss is not None:
+            chance = noise.chance(self.data.counts, options["sample"], options["negatives"], self.data.there)
             untaught = (1 + options["negatives"]) * math.log(2)
+            start = f"untaught {untaught:.4f}" if before is None else f"before {before:.4f}"
             lines.append(f"held-out loss\t{loss:.4f} nats a word and its noise; by the frequencies of the words alone "
-                         f"{chance:.4f}, untaught {untaught:.4f}")  # fmt: skip
-            found = {"loss": loss, "chance": chance}
+                         f"{chance:.4f}, {start}")  # fmt: skip
+            found = {"loss": loss, "chance": chance, **({} if before is None else {"before": before})}
         words, table = self.data.codec.vocabulary.words, encoder.table.weight.detach()
-        near = {
-            words[i]: [n for n, _ in vectors.neighbours(words, table, words[i], 5)] for i in _shown_words(len(words))
-        }
+        shown = _shown_words(self.data.new or range(len(words)))
+        near = {words[i]: [n for n, _ in vectors.neighbours(words, table, words[i], 5)] for i in shown}
         lines += [f"near {word}\t{', '.join(others)}" for word, others in near.items()]
         return {**found, "neighbours": near, "lines": lines}
 
     def _weigh(self, encoder: Words) -> None:
         """Give an encoder that weighs by rarity its weights, and the direction that all short texts share."""
-        if self.request.weighting != "sif":
+        if encoder.spec()["weighting"] != "sif":
             return
         texts = self.data.texts(False, 32, 1 << 16)
         encoder.fit(self.data.codec.vocabulary.counts, texts(0) if texts else ())
@@ -164,6 +186,7 @@ class Learning:
         journal = self.place.work / self.request.objective / JOURNAL
         return Facts(
             strategy=f"pretrained: {self.request.objective}", metrics=table, data=self.data.plain(),
+            source={} if self.data.source is None else self.data.source.stated(),
             config=places.resolved(self.request, self.plan.plain()), examples=self._examples(),
             extras={**pretext.files_of(objective), JOURNAL: journal.read_bytes()},
         )  # fmt: skip
@@ -177,6 +200,6 @@ class Learning:
         return [" ".join(words[i] for i in part) for part in parts][:4]
 
 
-def _shown_words(count: int) -> list[int]:
-    """Ids of a few words that are neither so frequent that they say nothing nor so rare that little was learnt of them."""
-    return sorted({count // share for share in (100, 30, 10)}) if count > 5 else []
+def _shown_words(ids: Sequence[int]) -> list[int]:
+    """A few words that are neither so frequent that they say nothing nor so rare that little was learnt of them."""
+    return [ids[at] for at in sorted({len(ids) // share for share in (100, 30, 10)})] if len(ids) > 5 else []

@@ -101,8 +101,9 @@ def test_an_update_is_a_gradient_step_of_the_objective(kind, width, negatives):
     """Centre by centre, from random tables: repeated contexts, repeated negatives and negatives that are the centre."""
     tokens, offsets, counts = corpus(120, words=9)
     torch.manual_seed(0)
-    start = torch.randn(9, width) / 2, torch.randn(9, width) / 2
-    model = Word2Vec(tokens, offsets, counts, kind=kind, width=width, negatives=negatives, sample=0, start=start)
+    model = Word2Vec(tokens, offsets, counts, kind=kind, width=width, negatives=negatives, sample=0)
+    for live in model.weights.values():
+        live.copy_(torch.randn(9, width) / 2)
     twin = OBJECTIVES[kind](counts.tolist(), width, negatives=negatives)
     encoder = Words(vocabulary=9, width=width)
     table, outputs = encoder.table.weight, twin.drawn.outputs.weight

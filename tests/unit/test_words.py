@@ -45,11 +45,12 @@ def test_a_corpus_is_its_known_words():
     assert (ids.dtype, sizes.dtype) == (np.int32, np.int64)
 
 
-def test_new_words_are_added_after_the_old():
-    old, new = counted(TEXTS, least=2), counted(["dog dog the"], least=1)
-    both = old.extended(new)
-    assert both.words == ("cat", "the", "dog")
-    assert both.counts == (3, 4, 2)
+def test_a_vocabulary_extended_is_that_of_both_texts():
+    more = ["dog dog the", "the ran zebra"]
+    old, new = counted(TEXTS, least=1), counted(more, least=1)
+    assert old.extended(new) == counted([*TEXTS, *more], least=1)
+    some = counted(more, least=2, known={"ran", "cat"})
+    assert (some.words, some.counts) == (("dog", "the", "ran"), (2, 2, 1))
 
 
 @pytest.mark.parametrize("pair", [None, "joint", "apart"])

@@ -1,0 +1,90 @@
+"""Word vectors that are gone on from: their words, both tables, how often each word was seen.
+
+What the new text has of these words goes on from their vectors, what it lacks keeps them, what it adds starts afresh.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from mapsto.bundle import pretext
+from mapsto.bundle.card import stated
+from mapsto.bundle.load import load
+from mapsto.codecs.words import Vocabulary, WordsCodec
+from mapsto.core.errors import ConfigError, ModelError
+from mapsto.encoders import pretrained, sources
+from mapsto.encoders.words import Words
+from mapsto.runs.carry import unsaid
+from mapsto.runs.config import PretrainConfig
+
+_GIVEN = ("size", "vocabulary", "width", "window", "negatives", "sample", "segmenter")
+"""Options that a source answers."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a run of `skipgram` or `cbow` left: `tables` (V, D) of inputs and of outputs."""
+
+    folder: Path
+    codec: WordsCodec
+    tables: tuple[Tensor, Tensor]
+    options: dict[str, Any]  # width, window, negatives, sample
+    weighting: str
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of all that is gone on from."""
+        inputs, outputs = self.tables
+        counts = torch.tensor(self.codec.vocabulary.counts)
+        return pretrained.fingerprint({"inputs": inputs, "outputs": outputs, "counts": counts})
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Its words."""
+        return self.codec.vocabulary
+
+    def stated(self) -> dict[str, Any]:
+        """What the new model says of where it comes from."""
+        return {**stated(self.folder), "name": self.folder.name, "sha256": self.sha256}
+
+    def write(self, weights: dict[str, Tensor], vocabulary: Vocabulary) -> None:
+        """Its rows into the tables of a larger vocabulary."""
+        places = torch.tensor([vocabulary.ids[word] for word in self.vocabulary.words])
+        for live, rows in zip(weights.values(), self.tables, strict=True):
+            live[places] = rows
+
+
+def source(request: PretrainConfig) -> Source:
+    """Load what the request goes on from.
+
+    Raises:
+        ConfigError: options that the source answers, or another objective than it learnt with.
+        ModelError: it is damaged, or not what skipgram or cbow left.
+    """
+    assert request.source is not None
+    unsaid(request, _GIVEN)
+    folder = Path(request.source).expanduser()
+    if not (folder / sources.OWN).is_file():
+        raise ModelError(f"source {request.source!r}: {request.objective} goes on from the folder of a model that `mapsto "
+                         "pretrain --objective skipgram or cbow` wrote, as a file of vectors lacks the second table that "
+                         "it learns with; name such a folder, or leave out --from to start anew")  # fmt: skip
+    held = load(folder)
+    encoder, codec = held.mapping.encoder, held.mapping.codec
+    if not isinstance(encoder, Words) or not isinstance(codec, WordsCodec):
+        raise ModelError(f"source {request.source!r}: {request.objective} goes on from word vectors, and this is a model "
+                         f"with the encoder {encoder.name!r}; name what `mapsto pretrain --objective {request.objective}` "
+                         "wrote, or choose the objective masked or causal")  # fmt: skip
+    name, spec, state = pretext.parts(held.facts.extras, f"source {request.source!r}")
+    if name != request.objective:
+        raise ConfigError(f"source {request.source!r}: its vectors were learnt with the objective {name!r}, so {request.objective!r} "
+                          f"cannot go on from them; use --objective {name}, or leave out --from to start anew")  # fmt: skip
+    tables = encoder.table.weight.detach()[:-1], state["drawn.outputs.weight"][:-1]
+    options = {key: value for key, value in spec.items() if key != "counts"}
+    return Source(folder, codec, tables, options, str(encoder.spec()["weighting"]))
