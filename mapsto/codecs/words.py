@@ -119,8 +119,9 @@ class Vocabulary:
 
     def extended(self, more: Vocabulary) -> Vocabulary:
         """These words and those of `more`, by their counts added up."""
-        return _ranked(Counter(dict(zip(self.words, self.counts, strict=True)))
-                       + Counter(dict(zip(more.words, more.counts, strict=True))))  # fmt: skip
+        seen = Counter(dict(zip(self.words, self.counts, strict=True)))
+        seen.update(dict(zip(more.words, more.counts, strict=True)))
+        return _ranked(seen)
 
     def file(self) -> bytes:
         """A line `word TAB count` for each."""

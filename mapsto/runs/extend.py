@@ -83,8 +83,9 @@ def source(request: PretrainConfig) -> Source:
                          "wrote, or choose the objective masked or causal")  # fmt: skip
     name, spec, state = pretext.parts(held.facts.extras, f"source {request.source!r}")
     if name != request.objective:
-        raise ConfigError(f"source {request.source!r}: its vectors were learnt with the objective {name!r}, so {request.objective!r} "
-                          f"cannot go on from them; use --objective {name}, or leave out --from to start anew")  # fmt: skip
+        raise ConfigError(f"source {request.source!r}: its vectors were learnt with the objective {name!r}, so "
+                          f"{request.objective!r} cannot go on from them; use --objective {name}, or leave out --from to "
+                          "start anew")  # fmt: skip
     tables = encoder.table.weight.detach()[:-1], state["drawn.outputs.weight"][:-1]
     options = {key: value for key, value in spec.items() if key != "counts"}
     return Source(folder, codec, tables, options, str(encoder.spec()["weighting"]))

@@ -75,11 +75,10 @@ class Data:
     def lines(self) -> tuple[str, ...]:
         """What the text holds, for people."""
         held, kinds = int(self.held.sum()), int((self.there > 0).sum())
-        seen = (
-            f"each seen {self.counts[-2]:,} times or more" if self.source is None else f"{len(self.new):,} of them new"
-        )
+        which = f"{len(self.new):,} of them new" if self.source else f"each seen {self.counts[-2]:,} times or more"
         return (*(line.strip() for line in self.report.lines()),
-                f"{self.store.manifest['tokens']:,} words of {kinds:,} kinds, {seen}", f"{len(self.store) - held:,} documents to learn from, {held:,} held out")  # fmt: skip
+                f"{self.store.manifest['tokens']:,} words of {kinds:,} kinds, {which}",
+                f"{len(self.store) - held:,} documents to learn from, {held:,} held out")  # fmt: skip
 
     def plain(self) -> dict[str, Any]:
         """The same for machines."""
@@ -155,7 +154,13 @@ def read(request: PretrainConfig) -> Data:
             found.append(corpus.read(data, cleaning))
         return found[0]
 
-    asked: list[Any] = [fingerprint, "words", request.min_count, request.vocabulary, request.segmenter or codecs.installed()]
+    asked: list[Any] = [
+        fingerprint,
+        "words",
+        request.min_count,
+        request.vocabulary,
+        request.segmenter or codecs.installed(),
+    ]
     start = None if request.source is None else source(request)
     asked += [] if start is None else [hashlib.sha256(start.vocabulary.file()).hexdigest(), start.codec.spec()]
     place = files.cache_folder() / "corpora" / hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]

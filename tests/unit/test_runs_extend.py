@@ -22,7 +22,11 @@ from mapsto.runs.events import Finished, Planned, Progress
 
 pytest.importorskip("numba")
 
-ANIMALS, COLOURS, NUMBERS = ("cat", "dog", "bird", "horse"), ("red", "green", "blue", "yellow"), ("one", "two", "three", "four")
+ANIMALS, COLOURS, NUMBERS = (
+    ("cat", "dog", "bird", "horse"),
+    ("red", "green", "blue", "yellow"),
+    ("one", "two", "three", "four"),
+)
 SHAPE = {"width": 16, "window": 2, "sample": 0.0}
 SMALL = {"budget": "30 epochs", "rate": 0.05, "duplicates": "keep", "held": 0.1}
 
@@ -35,7 +39,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def written(path: Path, *topics: tuple[str, ...]) -> str:
     draw = np.random.default_rng(len(topics))
-    texts = [" ".join(topics[i % len(topics)][n] for n in draw.integers(0, len(topics[i % len(topics)]), 8)) for i in range(300)]
+    texts = [
+        " ".join(topics[i % len(topics)][n] for n in draw.integers(0, len(topics[i % len(topics)]), 8))
+        for i in range(300)
+    ]
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     return str(path)
 
@@ -116,7 +123,9 @@ def test_it_is_resumed_to_the_byte_from_the_same_source_only(old: str, tmp_path:
 def test_the_plan_says_what_is_old_and_new_and_takes_a_lower_rate(old: str, tmp_path: Path) -> None:
     text = written(tmp_path / "more.jsonl", COLOURS, NUMBERS)
     values = {"data": (text,), "objective": "skipgram", "source": old, "duplicates": "keep"}
-    planned = next(e for e in pretrain.run(config.fill(PretrainConfig, values, "test"), dry=True) if isinstance(e, Planned))
+    planned = next(
+        e for e in pretrain.run(config.fill(PretrainConfig, values, "test"), dry=True) if isinstance(e, Planned)
+    )
     said = {name: (value, why) for name, value, why in (line.split("\t") for line in planned.lines)}
     assert "8 of 'vectors', of which 4 are not in this text and keep their vectors; 4 new ones" in said["words"][1]
     assert float(said["rate"][0].partition(",")[0]) < 0.025
@@ -143,7 +152,9 @@ def test_bad_sources_are_one_sentence(more: dict[str, Any], said: str, old: str,
         rows = [{"text": word, "label": str(word in ANIMALS)} for word in (*ANIMALS, *COLOURS)] * 4
         mapsto.transfer(rows, target="label", source=old, strategy="frozen", out=str(tmp_path / name))
     elif name == "enc":
-        mapsto.pretrain(text, width=32, depth=1, context=16, batch=64, budget="1 steps", duplicates="keep", out=str(tmp_path / name))
+        mapsto.pretrain(
+            text, width=32, depth=1, context=16, batch=64, budget="1 steps", duplicates="keep", out=str(tmp_path / name)
+        )
     request = {"objective": "skipgram", "source": old, **more}
     if name is not None:
         request["source"] = str(tmp_path / name)
