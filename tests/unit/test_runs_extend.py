@@ -69,7 +69,7 @@ def test_absent_words_stay_and_new_ones_find_their_neighbours(objective: str, tm
     assert set(after) == {*ANIMALS, *COLOURS, *NUMBERS, "violet", "ten"}
     assert all(torch.equal(before[word], after[word]) for word in ANIMALS)
     assert not any(torch.equal(before[word], after[word]) for word in COLOURS)
-    for word, others in (("violet", COLOURS), ("ten", NUMBERS), ("cat", ANIMALS[1:])):
+    for word, others in (("violet", COLOURS), ("ten", NUMBERS)):
         assert {near for near, _ in model.neighbours(word, 3)} <= set(others)
     told = [word for name in ("text", "more") for line in (tmp_path / f"{name}.jsonl").read_text().split("\n") if line
             for word in json.loads(line)["text"].split()]  # fmt: skip
