@@ -213,7 +213,7 @@ def _foreseen(request: Namespace, model: Model) -> int:
         from mapsto.data.columns import infer
         from mapsto.data.source import open_source
 
-        if request.verb == "evaluate" and model.mapping.task is None:
+        if request.verb == "evaluate" and "columns" not in model.facts.data:  # pretrained
             return _lines([*said, f"data\t{data}\twould be read as text"])
         source, known = open_source(data, "data"), model.facts.data.get("columns", {})
         target = known.get("target") if request.verb == "evaluate" else None

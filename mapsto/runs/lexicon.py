@@ -31,7 +31,7 @@ from mapsto.runs.extend import Source, source
 
 WIDTHS = {"tiny": 100, "small": 200, "base": 300}
 WINDOW, NEGATIVES, SAMPLE, RATE = 5, 5, 1e-3, 0.025  # word2vec's and gensim's own
-ONWARD = 1 / 4  # of the rate, for what has learnt already
+ONWARD = 1 / 2  # of the rate, for what has learnt already: see docs/log.md
 _BLOCK = 1 << 19  # positions of a step: some tenths of a second
 
 

@@ -85,7 +85,7 @@ CASES: list[Case] = [
     ("pretrain text.txt --document line --from gpt --batch 256", "use --objective causal"),
     ("pretrain text.txt --document line --from enc --objective causal --batch 256", "use --objective masked"),
     ("pretrain text.txt --document line --from enc --context 64 --batch 256", "more than the 32 positions"),
-    ("pretrain text.txt --document line --from enc --tokenizer bpe", "follow from the model that is gone on from"),
+    ("pretrain text.txt --document line --from enc --tokenizer bpe", "from the model that is gone on from"),
     ("pretrain text.txt --document line --from swapped --batch 256", "tokenizer"),
     ("pretrain text.txt --document line --from stranger --batch 256", "tokenizer"),
     ("pretrain text.txt --document line --from nowhere", "nowhere"),
