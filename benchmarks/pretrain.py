@@ -118,7 +118,7 @@ def _pretrained(job: str, asked: Asked, work: Path, texts: list[str], train: str
 
 def _figures(told: dict[str, Any]) -> dict[str, Any]:
     """A pretraining's held-out figures and seconds."""
-    table = {k: v for k, v in told["result"]["metrics"].items() if isinstance(v, (int, float))}
+    table = {k: v for k, v in told["result"].items() if isinstance(v, (int, float))}
     return {**table, "seconds": told["whole_s"]}
 
 
