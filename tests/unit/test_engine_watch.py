@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,15 @@ def test_a_missing_tensorboard_names_the_install_line(tmp_path: Path, monkeypatc
         Journal(tmp_path / "metrics.jsonl", board=tmp_path / "board")
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """SIGINT is not ignored, as it is in what a shell runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_only_set_a_flag(number: signal.Signals) -> None:
     before = signal.getsignal(number)
@@ -163,6 +173,7 @@ def test_signals_only_set_a_flag(number: signal.Signals) -> None:
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.usefixtures("heard")
 def test_a_second_interrupt_interrupts() -> None:
     def twice() -> None:
         os.kill(os.getpid(), signal.SIGINT)
