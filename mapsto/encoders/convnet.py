@@ -5,21 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
-from mapsto.core.contracts import Batch, Cache, Encoded, Incremental, Lexical, Staged
+from mapsto.core.contracts import Batch, Cache
 from mapsto.core.errors import ConfigError
+from mapsto.encoders.stack import Stack
 from mapsto.encoders.transformer import Entry, check, fits
 from mapsto.nn.convolution import Convolution, Seen, carried, seen
-from mapsto.nn.pooling import pool
 
 
 @final
-class Convnet(Staged, Lexical, Incremental):
+class Convnet(Stack):
     """Words ↦ Encoded through `depth` gated convolutions of `kernel` taps.
 
     Dilations double until one sweep sees `limit` positions, and then begin again from 1 (see `dilations`).
@@ -52,21 +51,6 @@ class Convnet(Staged, Lexical, Incremental):
         self.blocks = nn.ModuleList(Convolution(width, kernel, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    @property
-    def entry(self) -> nn.Module:
-        """Words: ids ↦ (N, D)."""
-        return self.embed
-
-    @property
-    def words(self) -> Tensor:
-        """(V, D)."""
-        return self.embed.words.weight
-
-    @property
-    def depths(self) -> Sequence[nn.Module]:
-        """The convolutions."""
-        return list(self.blocks)
-
     def below(self, batch: Batch, depth: int) -> Tensor:
         """(N, D) rows after the entry and the first `depth` convolutions.
 
@@ -74,13 +58,7 @@ class Convnet(Staged, Lexical, Incremental):
             DataError: a window longer than `limit`.
         """
         fits(self.name, batch["lengths"], self.limit)
-        return self._through(self.embed(batch["ids"]), batch["lengths"], 0, depth)
-
-    def above(self, rows: Tensor, batch: Batch, depth: int) -> Encoded:
-        """The convolutions from `depth` on, the final norm and the pooling."""
-        lengths = batch["lengths"]
-        rows = self.norm(self._through(rows, lengths, depth, len(self.blocks)))
-        return Encoded(rows, lengths, pool(rows, lengths, batch.get("windows"), self.pooling))
+        return self._through(self.embed(batch["ids"]), batch, 0, depth)
 
     @torch.no_grad()
     def extend(self, batch: Batch, cache: Cache | None) -> tuple[Tensor, Cache]:
@@ -103,18 +81,14 @@ class Convnet(Staged, Lexical, Incremental):
             blocks.append((kept, kept[:, :0]))
         return self.norm(rows), Cache(held, blocks)
 
-    def _through(self, rows: Tensor, lengths: Tensor, start: int, stop: int) -> Tensor:
+    def _through(self, rows: Tensor, batch: Batch, start: int, stop: int) -> Tensor:
         """The convolutions `start` … `stop - 1`."""
         known: dict[int, Seen] = {}
         for block, shifts in list(zip(self.blocks, self._shifts, strict=True))[start:stop]:
             if shifts[0] not in known:
-                known[shifts[0]] = seen(lengths, shifts)
+                known[shifts[0]] = seen(batch["lengths"], shifts)
             rows = block(rows, known[shifts[0]])
         return rows
-
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return dict(self._spec)
 
 
 def dilations(depth: int, kernel: int, limit: int) -> list[int]:

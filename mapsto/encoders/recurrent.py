@@ -5,22 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
-from mapsto.core.contracts import Batch, Cache, Encoded, Incremental, Lexical, Staged
+from mapsto.core.contracts import Batch, Cache
 from mapsto.core.errors import ConfigError
+from mapsto.encoders.stack import Stack
 from mapsto.encoders.transformer import Entry, check, fits
-from mapsto.nn.pooling import pool
 from mapsto.nn.recurrence import Packing, packing
 from mapsto.nn.recurrence import Recurrent as Block
 
 
 @final
-class Recurrent(Staged, Lexical, Incremental):
+class Recurrent(Stack):
     """Words ↦ Encoded through `depth` LSTMs.
 
     Args:
@@ -50,21 +49,6 @@ class Recurrent(Staged, Lexical, Incremental):
         self.blocks = nn.ModuleList(Block(width, inner, both=self._both, dropout=dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    @property
-    def entry(self) -> nn.Module:
-        """Words: ids ↦ (N, D)."""
-        return self.embed
-
-    @property
-    def words(self) -> Tensor:
-        """(V, D)."""
-        return self.embed.words.weight
-
-    @property
-    def depths(self) -> Sequence[nn.Module]:
-        """The LSTMs."""
-        return list(self.blocks)
-
     def below(self, batch: Batch, depth: int) -> Tensor:
         """(N, D) rows after the entry and the first `depth` LSTMs.
 
@@ -72,13 +56,7 @@ class Recurrent(Staged, Lexical, Incremental):
             DataError: a window longer than `limit`.
         """
         fits(self.name, batch["lengths"], self.limit)
-        return self._through(self.embed(batch["ids"]), batch["lengths"], 0, depth)
-
-    def above(self, rows: Tensor, batch: Batch, depth: int) -> Encoded:
-        """The LSTMs from `depth` on, the final norm and the pooling."""
-        lengths = batch["lengths"]
-        rows = self.norm(self._through(rows, lengths, depth, len(self.blocks)))
-        return Encoded(rows, lengths, pool(rows, lengths, batch.get("windows"), self.pooling))
+        return self._through(self.embed(batch["ids"]), batch, 0, depth)
 
     @torch.no_grad()
     def extend(self, batch: Batch, cache: Cache | None) -> tuple[Tensor, Cache]:
@@ -102,16 +80,12 @@ class Recurrent(Staged, Lexical, Incremental):
             blocks.append((h[0][plan.rank], c[0][plan.rank]))
         return self.norm(rows[plan.unsort]), Cache(held, blocks)
 
-    def _through(self, rows: Tensor, lengths: Tensor, start: int, stop: int) -> Tensor:
+    def _through(self, rows: Tensor, batch: Batch, start: int, stop: int) -> Tensor:
         """The LSTMs `start` … `stop - 1`, on rows in the batch's order."""
         if start == stop:
             return rows
-        plan: Packing = packing(lengths)
+        plan: Packing = packing(batch["lengths"])
         rows = rows.index_select(0, plan.sort)
         for block in list(self.blocks)[start:stop]:
             rows, _ = block(rows, plan.counts)
         return rows.index_select(0, plan.unsort)
-
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return dict(self._spec)

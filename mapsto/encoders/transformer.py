@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
-from mapsto.core.contracts import Batch, Cache, Encoded, Incremental, Lexical, Staged
+from mapsto.core.contracts import Batch, Cache
 from mapsto.core.errors import ConfigError, DataError, listing, suggestion
-from mapsto.nn.pooling import POOLINGS, pool
+from mapsto.encoders.stack import Stack
+from mapsto.nn.pooling import POOLINGS
 from mapsto.nn.positions import angles, sinusoids
 from mapsto.nn.ragged import layout, places
 from mapsto.nn.transformer import ACTIVATIONS, Block, normed
@@ -59,7 +59,7 @@ class Entry(nn.Module):
 
 
 @final
-class Transformer(Staged, Lexical, Incremental):
+class Transformer(Stack):
     """Words ↦ Encoded through `depth` blocks of `heads` heads.
 
     Args:
@@ -113,21 +113,6 @@ class Transformer(Staged, Lexical, Incremental):
             elif name.endswith("bias") and not parameter.is_meta:
                 nn.init.zeros_(parameter)
 
-    @property
-    def entry(self) -> nn.Module:
-        """Words, positions and types: ids ↦ (N, D)."""
-        return self.embed
-
-    @property
-    def words(self) -> Tensor:
-        """(V, D)."""
-        return self.embed.words.weight
-
-    @property
-    def depths(self) -> Sequence[nn.Module]:
-        """The blocks."""
-        return list(self.blocks)
-
     def below(self, batch: Batch, depth: int) -> Tensor:
         """(N, D) rows after the entry and the first `depth` blocks.
 
@@ -138,12 +123,6 @@ class Transformer(Staged, Lexical, Incremental):
         fits(self.name, spots + 1, self.limit)
         rows = self.embed(batch["ids"], spots, batch.get("types"))
         return self._through(rows, batch, 0, depth)
-
-    def above(self, rows: Tensor, batch: Batch, depth: int) -> Encoded:
-        """The blocks from `depth` on, the final norm and the pooling."""
-        rows = self.norm(self._through(rows, batch, depth, len(self.blocks)))
-        lengths = batch["lengths"]
-        return Encoded(rows, lengths, pool(rows, lengths, batch.get("windows"), self.pooling))
 
     @torch.no_grad()
     def extend(self, batch: Batch, cache: Cache | None) -> tuple[Tensor, Cache]:
@@ -184,10 +163,6 @@ class Transformer(Staged, Lexical, Incremental):
         for block in list(self.blocks)[start:stop]:
             rows = block(rows, plan, self._causal, batch.get("visible"), turn)
         return plan.leave(rows)
-
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return dict(self._spec)
 
 
 def _spots(batch: Batch) -> Tensor:
