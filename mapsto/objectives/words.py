@@ -74,11 +74,9 @@ class _Pairs(nn.Module):
         return costs
 
 
-@final
-class SkipGram(Objective):
-    """Each context word tells its centre from noise. `counts` (V,) of the words; `width` of the encoder."""
+class _Drawn(Objective):
+    """What both do with their pairs but to cost them."""
 
-    name = "skipgram"
     needs = ("ids", "lengths")
     demands = "any"
 
@@ -87,9 +85,22 @@ class SkipGram(Objective):
         super().__init__()
         self.drawn = _Pairs(counts, width, window, negatives, sample)
 
+    @final
     def corrupt(self, batch: Batch, seed: int, step: int) -> Batch:
         """The kept words, their pairs and negatives."""
         return self.drawn.draw(batch, seed, step)
+
+    @final
+    def spec(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return dict(self.drawn.spec)
+
+
+@final
+class SkipGram(_Drawn):
+    """Each context word tells its centre from noise. `counts` (V,) of the words; `width` of the encoder."""
+
+    name = "skipgram"
 
     def forward(self, encoder: Encoder, batch: Batch) -> Loss:
         """The sum over pairs."""
@@ -97,27 +108,12 @@ class SkipGram(Objective):
         costs = self.drawn.costs(encoder(batch).rows.float()[pairs[:, 0]], pairs[:, 1], batch)
         return Loss(costs.sum(), float(len(pairs)))
 
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return dict(self.drawn.spec)
-
 
 @final
-class Cbow(Objective):
+class Cbow(_Drawn):
     """The mean of a window tells its centre from noise; options as for `SkipGram`."""
 
     name = "cbow"
-    needs = ("ids", "lengths")
-    demands = "any"
-
-    def __init__(self, counts: Sequence[int], width: int, window: int = 5, negatives: int = 5,
-                 sample: float = 1e-3) -> None:  # fmt: skip
-        super().__init__()
-        self.drawn = _Pairs(counts, width, window, negatives, sample)
-
-    def corrupt(self, batch: Batch, seed: int, step: int) -> Batch:
-        """The kept words, their pairs and negatives."""
-        return self.drawn.draw(batch, seed, step)
 
     def forward(self, encoder: Encoder, batch: Batch) -> Loss:
         """The sum over centres that have a context."""
@@ -127,7 +123,3 @@ class Cbow(Objective):
         sums = rows.new_zeros(len(centres), rows.shape[1]).index_add(0, owner, rows[pairs[:, 0]])
         vectors = sums + (sums / sizes[:, None] - sums).detach()  # the mean, with the sum's gradient
         return Loss(self.drawn.costs(vectors, centres, batch).sum(), float(len(centres)))
-
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return dict(self.drawn.spec)
