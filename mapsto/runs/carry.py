@@ -22,11 +22,12 @@ from mapsto.core.contracts import Encoder, Lexical, Objective
 from mapsto.core.errors import ConfigError, ModelError, listing
 from mapsto.encoders import pretrained, sources
 from mapsto.encoders.pretrained import Pretrained
+from mapsto.encoders.words import Words
 from mapsto.objectives import OBJECTIVES
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.plan import Reason
 
-_GIVEN = ("size", "encoder", "recipe", "tokenizer", "vocabulary", "width", "depth", "units", "nsp")
+_GIVEN = ("vectors", "size", "encoder", "recipe", "tokenizer", "vocabulary", "width", "depth", "units", "nsp")
 """Options that a source answers."""
 
 
@@ -86,6 +87,10 @@ def unsaid(request: PretrainConfig, given: Sequence[str]) -> None:
 def _check(request: PretrainConfig, source: Pretrained) -> None:
     """That the encoder can be learnt on, and attends as the objective asks."""
     name, kind, encoder = source.origin.name, OBJECTIVES.load(request.objective), source.encoder
+    if isinstance(encoder, Words):
+        raise ModelError(f"source {name!r}: these are vectors of words, which {request.objective} cannot go on from; start a new "
+                         "model's table from them with --vectors in place of --from, or go on from them with --objective "
+                         "skipgram or cbow, as they were learnt")  # fmt: skip
     if not isinstance(encoder, Lexical):
         raise ModelError(f"source {name!r}: {source.route.reason}, and whose head for words is not known; go on from a BERT, "
                          "RoBERTa, DistilBERT or GPT-2, or from what `mapsto pretrain` wrote")  # fmt: skip

@@ -66,6 +66,9 @@ class PretrainConfig:
     source: str | None = option(
         None, help="the model to go on from: what pretrain wrote, an alias, a folder or a hub id; else a new one"
     )
+    vectors: str | None = option(
+        None, help="word vectors from which a new model's table of words starts: what skipgram or cbow wrote, or a file"
+    )
     units: str | None = option(
         None, choices=UNITS, help="what is hidden or asked for at once; otherwise tokens, by denoise spans"
     )
@@ -122,6 +125,7 @@ class PretrainConfig:
 
 _WORDS = ("window", "negatives", "sample", "min_count", "weighting", "segmenter", "threads")
 _TOKENS = (
+    "vectors",
     "units",
     "nsp",
     "encoder",

@@ -56,6 +56,7 @@ class Plan:
     memory: float = 0.0
     reasons: tuple[Reason, ...] = ()
     source: str | None = None  # sha256 of the weights that are gone on from
+    vectors: str | None = None  # sha256 of the word vectors that the table starts from
 
     def plain(self) -> dict[str, Any]:
         """YAML values."""
@@ -135,8 +136,8 @@ def _planned(request: PretrainConfig, data: Any, place: Place | None, derived: A
     known = (place.plan(request) if place is not None else None) or request.plan
     plan = derived(request, data) if known is None else Plan.load(known)
     now = data.fingerprints()
-    then = {"text": plan.text, "tokenizer": plan.tokenizer, "probe": plan.probe, "source": plan.source}
-    if other := [name for name, known in then.items() if now.get(name) != known]:
+    marks = ("text", "tokenizer", "probe", "source", "vectors")
+    if other := [name for name in marks if now.get(name) != getattr(plan, name)]:
         raise OutputError(
             f"the {' and the '.join(other)} changed since this run was planned; choose another out to start anew"
         )
@@ -161,6 +162,7 @@ def _derived(request: PretrainConfig, data: Text) -> Plan:
     memory = 4.0 * parameters * 4 + 4e8
     reasons: tuple[Reason, ...] = (
         *(reason for reason in data.size.reasons if reason[0] != "horizon" or request.budget is None),
+        *(() if data.table is None else (data.table.reason(data.counts[0] + data.counts[1]),)),
         ("precision", machine.precision, machine.reasons[-1]),
         (
             "pace",
@@ -174,7 +176,7 @@ def _derived(request: PretrainConfig, data: Text) -> Plan:
     budget = length.amount if isinstance(length, Duration) and length.unit == "seconds" else None
     marks = data.fingerprints()
     return Plan(machine, marks["text"], marks["tokenizer"], steps, marks.get("probe"), budget=budget, seconds=seconds,
-                memory=memory, reasons=reasons, source=marks.get("source"))  # fmt: skip
+                memory=memory, reasons=reasons, source=marks.get("source"), vectors=marks.get("vectors"))  # fmt: skip
 
 
 def _settings(data: Text, steps: int | Duration) -> Settings:
@@ -235,16 +237,9 @@ class _Learning:
     def _facts(self, table: Mapping[str, Any], objective: Objective) -> Facts:
         shorts = [" ".join(line.split()) for line in self._documents()]
         journal = self.place.work / self.request.objective / JOURNAL
-        start = self.data.start
-        source = (
-            {}
-            if start is None
-            else {
-                **stated(start.source.origin.folder),
-                "name": start.source.origin.name,
-                "sha256": start.source.origin.sha256,
-            }
-        )
+        start = self.data.start or self.data.table
+        origin = None if start is None else start.source.origin
+        source = {} if origin is None else {**stated(origin.folder), "name": origin.name, "sha256": origin.sha256}
         return Facts(
             strategy=f"pretrained: {self.request.objective}", metrics=table, data=self.data.plain(), source=source,
             config=places.resolved(self.request, self.plan.plain()), examples=[s[:200] for s in shorts if s][:4],

@@ -29,11 +29,12 @@ from mapsto.data.pairs import Paired
 from mapsto.data.store import Store
 from mapsto.encoders import ENCODERS
 from mapsto.objectives import OBJECTIVES
-from mapsto.runs import carry, probe, size
+from mapsto.runs import carry, probe, size, table
 from mapsto.runs.carry import Start
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.probe import Labelled
 from mapsto.runs.size import Size
+from mapsto.runs.table import Table
 
 LOOK = 1 << 16  # held-out positions of one look
 
@@ -51,6 +52,7 @@ class Text:
     held: NDArray[np.bool_]
     start: Start | None = None  # what the run goes on from
     labelled: Labelled | None = None  # what the features are probed by
+    table: Table | None = None  # what the encoder's table of words starts from
 
     @cached_property
     def report(self) -> Report:
@@ -81,7 +83,8 @@ class Text:
         """sha256 of each thing that a run's result depends on."""
         found = {"text": self.text, "tokenizer": str(self.store.manifest["tokenizer"])}
         found |= {} if self.labelled is None else {"probe": self.labelled.fingerprint}
-        return found if self.start is None else {**found, "source": self.start.sha256}
+        found |= {} if self.start is None else {"source": self.start.sha256}
+        return found if self.table is None else {**found, "vectors": self.table.sha256}
 
     @cached_property
     def around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -118,6 +121,8 @@ class Text:
             return self.start.made()
         random.seed_torch(self.request.seed, "start")
         encoder, spec = ENCODERS.load(self.request.encoder)(**self.size.encoder), dict(self.size.objective)
+        if self.table is not None:
+            self.table.write(encoder, self.request.seed)
         if self.request.objective != "causal":
             special = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
             spec |= {
@@ -211,7 +216,8 @@ def read(request: PretrainConfig) -> Text:
     shape = (size.derive(request, int(kept.manifest["vocabulary"]), tokens) if start is None
              else size.carried(request, start, tokens))  # fmt: skip
     held = corpus.heldout(kept.keys, request.held, request.seed)
-    return Text(request, shape, text, tokenizer, kept, held, start, labelled)
+    rows = None if request.vectors is None else table.read(request, shape, tokenizer)
+    return Text(request, shape, text, tokenizer, kept, held, start, labelled, rows)
 
 
 def looks(objective: Objective, batches: Packed | Paired, most: int = LOOK) -> Iterator[Batch]:

@@ -137,7 +137,7 @@ def test_the_plan_says_what_is_old_and_new_and_takes_a_lower_rate(old: str, tmp_
     [({"width": 8, "window": 3}, "'width', 'window' follow from the model that is gone on from"),
      ({"sample": 0.1}, "'sample' follows from the model"),
      ({"objective": "cbow"}, "learnt with the objective 'skipgram', so 'cbow' cannot go on from them; use --objective skipgram"),
-     ({"objective": "masked"}, "go on from a BERT"),
+     ({"objective": "masked"}, "table from them with --vectors in place of --from"),
      ({"source": "nowhere"}, "goes on from the folder of a model"),
      ({"source": "v.bin"}, "a file of vectors lacks the second table"),
      ({"source": "task"}, "not pretrained here"),
