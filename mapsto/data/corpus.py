@@ -9,17 +9,20 @@ corpus holds.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import unicodedata
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mapsto.core import random
+from mapsto.core import files, random
 from mapsto.core.errors import ConfigError, DataError, listing, suggestion
 from mapsto.data.alike import Alike, Seen
 from mapsto.data.documents import DOCUMENTS, Documents
@@ -104,6 +107,30 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Unread:
+    """A corpus in files, folders or globs: known at once by its fingerprint, and read, once, where it must be."""
+
+    paths: Sequence[str]
+    cleaning: Cleaning
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """As `fingerprint`."""
+        return fingerprint([Path(path) for path in self.paths], self.cleaning)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """As `read`."""
+        return read([Path(path) for path in self.paths], self.cleaning)
+
+    def folder(self, *choices: Any) -> Path:
+        """Where what is made of it with these choices (JSON values) is kept."""
+        name = hashlib.sha256(json.dumps([self.fingerprint, *choices]).encode()).hexdigest()[:24]
+        return files.cache_folder("corpora", name)
 
 
 def fingerprint(data: Any, cleaning: Cleaning | None = None) -> str:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from mapsto.core import files
 from mapsto.core.errors import DataError, ModelError
-from mapsto.data.corpus import Corpus
+from mapsto.data.corpus import Corpus, Report
 
 Encode = Callable[[Sequence[str]], tuple[NDArray[Any], NDArray[np.int64]]]
 """Texts ↦ (N,) ids of all texts in their order, without special tokens, and (B,) how many are of each."""
@@ -58,6 +58,12 @@ class Store:
 
     def __len__(self) -> int:
         return int(self.manifest["documents"])
+
+    @cached_property
+    def report(self) -> Report:
+        """What became of the documents."""
+        known = self.manifest["corpus"]
+        return Report(**{**known, "facts": tuple(known["facts"])})
 
     @cached_property
     def _map(self) -> mmap.mmap:

@@ -19,7 +19,7 @@ from mapsto.core import files
 from mapsto.core.contracts import Objective
 from mapsto.core.durations import Duration
 from mapsto.data import corpus, store
-from mapsto.data.corpus import Cleaning, Report
+from mapsto.data.corpus import Cleaning, Corpus, Unread
 from mapsto.data.packed import Packed
 from mapsto.data.store import Store
 from mapsto.encoders.words import Words
@@ -49,11 +49,6 @@ class Data:
     compiling: list[float] = field(default_factory=list)  # seconds, each time that a kernel was made
 
     @cached_property
-    def report(self) -> Report:
-        """What became of the documents."""
-        return Report(**{**self.store.manifest["corpus"], "facts": tuple(self.store.manifest["corpus"]["facts"])})
-
-    @cached_property
     def counts(self) -> NDArray[np.int64]:
         """(V + 1,) how often each word was seen, also by what is gone on from; the last is for no word."""
         return np.array([*self.codec.vocabulary.counts, 0], np.int64)
@@ -76,14 +71,14 @@ class Data:
         """What the text holds, for people."""
         held, kinds = int(self.held.sum()), int((self.there > 0).sum())
         which = f"{len(self.new):,} of them new" if self.source else f"each seen {self.counts[-2]:,} times or more"
-        return (*(line.strip() for line in self.report.lines()),
+        return (*(line.strip() for line in self.store.report.lines()),
                 f"{self.store.manifest['tokens']:,} words of {kinds:,} kinds, {which}",
                 f"{len(self.store) - held:,} documents to learn from, {held:,} held out")  # fmt: skip
 
     def plain(self) -> dict[str, Any]:
         """The same for machines."""
         manifest = self.store.manifest
-        return {"corpus": self.report.plain(), "words": manifest["tokens"], "vocabulary": len(self.codec.vocabulary),
+        return {"corpus": self.store.report.plain(), "words": manifest["tokens"], "vocabulary": len(self.codec.vocabulary),
                 "held_out": int(self.held.sum()), "fingerprints": self.fingerprints()}  # fmt: skip
 
     def fingerprints(self) -> dict[str, str]:
@@ -144,39 +139,24 @@ def read(request: PretrainConfig) -> Data:
     """
     from mapsto.nn import lanes  # noqa: F401 - says at once if numba is missing
 
-    data: Any = list(request.data) if len(request.data) != 1 else request.data[0]
-    cleaning = Cleaning(document=request.document, text=request.text, duplicates=request.duplicates)
-    fingerprint = corpus.fingerprint(data, cleaning)
-    found: list[corpus.Corpus] = []
-
-    def documents() -> corpus.Corpus:
-        if not found:
-            found.append(corpus.read(data, cleaning))
-        return found[0]
-
-    asked: list[Any] = [
-        fingerprint,
-        "words",
-        request.min_count,
-        request.vocabulary,
-        request.segmenter or codecs.installed(),
-    ]
+    unread = Unread(request.data, Cleaning(request.document, request.text, duplicates=request.duplicates))
     start = None if request.source is None else source(request)
-    asked += [] if start is None else [hashlib.sha256(start.vocabulary.file()).hexdigest(), start.codec.spec()]
-    place = files.cache_folder() / "corpora" / hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
+    known = [] if start is None else [hashlib.sha256(start.vocabulary.file()).hexdigest(), start.codec.spec()]
+    segmenter = request.segmenter or codecs.installed()
+    place = unread.folder("words", request.min_count, request.vocabulary, segmenter, *known)
     if (place / "codec.json").is_file():
         spec = json.loads((place / "codec.json").read_text("utf-8"))
         codec = WordsCodec.load(spec, {codecs.FILE: (place / codecs.FILE).read_bytes()})
     else:
-        codec = _counted(request, documents(), start)
+        codec = _counted(request, unread.corpus, start)
         files.write(place / codecs.FILE, codec.files()[codecs.FILE])
         files.write_json(place / "codec.json", codec.spec())
     content = codec.files()[codecs.FILE]
-    kept = store.ensure(place, fingerprint, content, documents, codec.tokens, len(codec.vocabulary))
-    return Data(request, fingerprint, codec, kept, corpus.heldout(kept.keys, request.held, request.seed), start)
+    kept = store.ensure(place, unread.fingerprint, content, lambda: unread.corpus, codec.tokens, len(codec.vocabulary))
+    return Data(request, unread.fingerprint, codec, kept, corpus.heldout(kept.keys, request.held, request.seed), start)
 
 
-def _counted(request: PretrainConfig, read: corpus.Corpus, start: Source | None) -> WordsCodec:
+def _counted(request: PretrainConfig, read: Corpus, start: Source | None) -> WordsCodec:
     texts = (str(t) for t in read.texts)
     if start is not None:
         spec, old = start.codec.spec(), start.vocabulary

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +21,7 @@ from mapsto.codecs.windows import template
 from mapsto.core import files, random
 from mapsto.core.contracts import Batch, Encoder, Objective
 from mapsto.data import corpus, store
-from mapsto.data.corpus import Cleaning, Report
+from mapsto.data.corpus import Cleaning, Unread
 from mapsto.data.packed import Packed
 from mapsto.data.pairs import Paired
 from mapsto.data.store import Store
@@ -55,11 +53,6 @@ class Text:
     table: Table | None = None  # what the encoder's table of words starts from
 
     @cached_property
-    def report(self) -> Report:
-        """What became of the documents."""
-        return Report(**{**self.store.manifest["corpus"], "facts": tuple(self.store.manifest["corpus"]["facts"])})
-
-    @cached_property
     def ids(self) -> dict[str, int]:
         """Token ↦ id."""
         return dict(Tokenizer.from_buffer(self.tokenizer).get_vocab(with_added_tokens=True))
@@ -67,7 +60,7 @@ class Text:
     def lines(self) -> tuple[str, ...]:
         """What the text holds, for people."""
         manifest, learnt = self.store.manifest, len(self.store) - int(self.held.sum())
-        return (*(line.strip() for line in self.report.lines()),
+        return (*(line.strip() for line in self.store.report.lines()),
                 f"{manifest['tokens']:,} tokens of {manifest['vocabulary']:,} kinds, "
                 f"{manifest['bytes'] / manifest['tokens']:.1f} bytes each",
                 f"{learnt:,} documents to learn from, {int(self.held.sum()):,} held out",
@@ -76,7 +69,7 @@ class Text:
     def plain(self) -> dict[str, Any]:
         """The same for machines."""
         manifest = self.store.manifest
-        return {"corpus": self.report.plain(), "tokens": manifest["tokens"], "vocabulary": manifest["vocabulary"],
+        return {"corpus": self.store.report.plain(), "tokens": manifest["tokens"], "vocabulary": manifest["vocabulary"],
                 "held_out": int(self.held.sum()), "fingerprints": self.fingerprints()}  # fmt: skip
 
     def fingerprints(self) -> dict[str, str]:
@@ -188,36 +181,26 @@ def read(request: PretrainConfig) -> Text:
         DataError, ConfigError, OutputError: as their names say.
     """
     labelled = probe.read(request)
-    data: Any = list(request.data) if len(request.data) != 1 else request.data[0]
-    cleaning = Cleaning(document=request.document, text=request.text, duplicates=request.duplicates)
-    text = corpus.fingerprint(data, cleaning)
-    found: list[corpus.Corpus] = []
-
-    def documents() -> corpus.Corpus:
-        if not found:
-            found.append(corpus.read(data, cleaning))
-        return found[0]
-
+    unread = Unread(request.data, Cleaning(request.document, request.text, duplicates=request.duplicates))
     kind = request.tokenizer or ("bpe" if request.objective == "causal" else "wordpiece")
     style = "gpt" if request.objective == "causal" else "bert"
     start = None if request.source is None else carry.start(request)
-    choices = json.dumps([text, kind, style, request.vocabulary] if start is None else [text])
-    place = files.cache_folder() / "corpora" / hashlib.sha256(choices.encode()).hexdigest()[:24]
+    place = unread.folder(kind, style, request.vocabulary) if start is None else unread.folder()
     known = place / "tokenizer.json"
     if start is not None:
         tokenizer = start.source.tokenizer
     elif known.is_file():
         tokenizer = known.read_bytes()
     else:
-        tokenizer = trained.train(cast("Sequence[str]", documents().texts), kind, request.vocabulary, style=style)
+        tokenizer = trained.train(cast("Sequence[str]", unread.corpus.texts), kind, request.vocabulary, style=style)
         files.write(known, tokenizer)
-    kept = store.ensure(place, text, tokenizer, documents, trained.encoder(tokenizer))
+    kept = store.ensure(place, unread.fingerprint, tokenizer, lambda: unread.corpus, trained.encoder(tokenizer))
     tokens = int(kept.manifest["tokens"])
     shape = (size.derive(request, int(kept.manifest["vocabulary"]), tokens) if start is None
              else size.carried(request, start, tokens))  # fmt: skip
     held = corpus.heldout(kept.keys, request.held, request.seed)
     rows = None if request.vectors is None else table.read(request, shape, tokenizer)
-    return Text(request, shape, text, tokenizer, kept, held, start, labelled, rows)
+    return Text(request, shape, unread.fingerprint, tokenizer, kept, held, start, labelled, rows)
 
 
 def looks(objective: Objective, batches: Packed | Paired, most: int = LOOK) -> Iterator[Batch]:

@@ -17,12 +17,12 @@ from mapsto.bundle import pretext
 from mapsto.bundle.format import Facts
 from mapsto.codecs import trained
 from mapsto.codecs.text import TextCodec
-from mapsto.core import config, files
+from mapsto.core import config
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.errors import DataError, ModelError
 from mapsto.core.machine import probe
-from mapsto.data import corpus, store
-from mapsto.data.corpus import Cleaning
+from mapsto.data import store
+from mapsto.data.corpus import Cleaning, Unread
 from mapsto.engine.loop import Settings
 from mapsto.runs import text
 from mapsto.runs.config import WORDS, PretrainConfig
@@ -61,10 +61,9 @@ def _read(mapping: Composed, facts: Facts, data: str, spec: dict[str, Any]) -> T
     known = {**(facts.config or {}), "data": (data,), "text": None, "source": None, "probe": None, "plan": None}
     request = config.fill(PretrainConfig, known, "evaluate")
     tokenizer, context = mapping.codec.files()["tokenizer.json"], int(mapping.codec.spec()["max_length"])
-    cleaning = Cleaning(document=request.document, duplicates="keep")
-    content = corpus.fingerprint(data, cleaning)
-    place = files.cache_folder() / "corpora" / content[:24]
-    kept = store.ensure(place, content, tokenizer, lambda: corpus.read(data, cleaning), trained.encoder(tokenizer))
+    unread = Unread((data,), Cleaning(request.document, duplicates="keep"))
+    content, encode = unread.fingerprint, trained.encoder(tokenizer)
+    kept = store.ensure(unread.folder(), content, tokenizer, lambda: unread.corpus, encode)
     shape = Size(mapping.encoder.spec(), spec, context, _WINDOWS * context, 0, 0, Settings(1), ())
     return Text(replace(request, nsp=False), shape, content, tokenizer, kept, np.ones(len(kept), bool))
 

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from mapsto.core import random
+from mapsto.core.errors import DataError
 from mapsto.data import documents as reading
 from mapsto.data import near
 from mapsto.data.alike import Seen
-from mapsto.data.corpus import SCRIPTS, Cleaning, Corpus, fingerprint, heldout, read
+from mapsto.data.corpus import SCRIPTS, Cleaning, Corpus, Unread, fingerprint, heldout, read
 from mapsto.data.documents import SECTION, Documents
 
 DOCS = ["A first document, of English.", "第二篇文章，写的是中文。", "Ein drittes, in Straßen und Gärten."]
@@ -48,6 +49,17 @@ def packed_zstd(content: bytes) -> bytes:
 def test_a_row_is_a_document_in_every_format(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     assert kept(tmp_path / name) == DOCS
+
+
+def test_several_names_are_paths_never_texts(tmp_path: Path) -> None:
+    for number, text in enumerate(DOCS):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}" / "a.txt").write_text(text, "utf-8")
+    folders = [str(tmp_path / f"{number}") for number in range(len(DOCS))]
+    assert list(Unread(folders, Cleaning()).corpus.texts) == DOCS
+    assert Unread(folders[:1], Cleaning()).fingerprint == fingerprint(folders[0])
+    with pytest.raises(DataError, match="no corpus data"):
+        Unread(["txet.txt", "mroe.txt"], Cleaning()).fingerprint  # noqa: B018
 
 
 def test_parquet_lists_and_folders_hold_the_same(tmp_path: Path) -> None:
