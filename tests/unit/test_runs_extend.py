@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import runs
 import torch
 
 import mapsto
 from mapsto.core import config
-from mapsto.core.errors import MapstoError, OutputError, Stopped
+from mapsto.core.errors import MapstoError, OutputError
 from mapsto.runs import pretrain
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.events import Finished, Planned, Progress
 
 pytest.importorskip("numba")
+pytestmark = pytest.mark.usefixtures("apart")
 
 ANIMALS, COLOURS, NUMBERS = (
     ("cat", "dog", "bird", "horse"),
@@ -31,20 +31,13 @@ SHAPE = {"width": 16, "window": 2, "sample": 0.0}
 SMALL = {"budget": "30 epochs", "rate": 0.05, "duplicates": "keep", "held": 0.1}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAPSTO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MAPSTO_PRECISION", "fp32")
-
-
 def written(path: Path, *topics: tuple[str, ...]) -> str:
     draw = np.random.default_rng(len(topics))
     texts = [
         " ".join(topics[i % len(topics)][n] for n in draw.integers(0, len(topics[i % len(topics)]), 8))
         for i in range(300)
     ]
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    return str(path)
+    return runs.written(path, texts)
 
 
 @pytest.fixture
@@ -81,11 +74,9 @@ def test_absent_words_stay_and_new_ones_find_their_neighbours(objective: str, tm
 
 
 def test_a_known_word_counts_however_rare_and_a_rare_new_one_does_not(old: str, tmp_path: Path) -> None:
-    path = tmp_path / "more.jsonl"
-    rows = [*(["red green violet blue"] * 20), "cat once"]
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in rows))
+    more = runs.written(tmp_path / "more.jsonl", [*(["red green violet blue"] * 20), "cat once"])
     was = mapsto.load(old).mapping.codec.vocabulary  # type: ignore[attr-defined]
-    made = mapsto.pretrain(str(path), objective="skipgram", source=old, min_count=2, **{**SMALL, "budget": "1 epochs"})
+    made = mapsto.pretrain(more, objective="skipgram", source=old, min_count=2, **{**SMALL, "budget": "1 epochs"})
     now = made.mapping.codec.vocabulary  # type: ignore[attr-defined]
     assert {*now.words} == {*was.words, "violet"}
     assert now.counts[now.ids["cat"]] == was.counts[was.ids["cat"]] + 1
@@ -103,15 +94,10 @@ def test_it_is_resumed_to_the_byte_from_the_same_source_only(old: str, tmp_path:
     assert isinstance(told[-1], Finished)
     done = [e for e in told if isinstance(e, Progress)]
     cut = stream(text, old, tmp_path / "cut")
-    while not (isinstance(event := next(cut), Progress) and event.done >= done[-1].done / 2):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(Stopped):
-        list(cut)
+    runs.stop(cut, done[-1].done / 2)
     kept = shutil.copytree(tmp_path / "cut.run", tmp_path / "kept.run")
     assert 0 < len([e for e in stream(text, old, tmp_path / "cut") if isinstance(e, Progress)]) < len(done)
-    for name in ("model.safetensors", "metrics.jsonl", "metrics.json", "words.tsv", "pretext/model.safetensors"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    runs.same(tmp_path, "model.safetensors", "metrics.jsonl", "metrics.json", "words.tsv", "pretext/model.safetensors")
     again = written(tmp_path / "text.jsonl", ANIMALS, COLOURS)
     shutil.rmtree(old)
     mapsto.pretrain(again, objective="skipgram", seed=1, out=old, **SHAPE, **SMALL)

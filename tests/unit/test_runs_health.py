@@ -4,43 +4,27 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
 import pytest
 import torch
+from runs import NOUNS, VERBS, same, stop
 from torch import nn
 from toys import CPU, one_thread  # noqa: F401
 
 import mapsto
 from mapsto.core import config
 from mapsto.core.contracts import Batch, Encoded, Encoder, Objective
-from mapsto.core.errors import ConfigError, DataError, OutputError, Stopped
+from mapsto.core.errors import ConfigError, DataError, OutputError
 from mapsto.engine.watch import Past
 from mapsto.runs import health, pretrain, text
 from mapsto.runs.config import PretrainConfig
-from mapsto.runs.events import Noted, Progress
+from mapsto.runs.events import Noted
 
-NOUNS, VERBS = ("cat", "dog", "bird", "child", "teacher"), ("sees", "likes", "follows", "helps")
+pytestmark = pytest.mark.usefixtures("apart")
 SMALL = {"width": 32, "depth": 1, "context": 32, "batch": 256, "budget": "24 steps", "duplicates": "exact", "held": 0.2}
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAPSTO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MAPSTO_PRECISION", "fp32")
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> str:
-    rows = [{"text": f"the {a} number {i} {v} the {b} in the house ."} for i, (a, v, b) in
-            enumerate((a, v, b) for a in NOUNS for v in VERBS for b in NOUNS)]  # fmt: skip
-    path = tmp_path / "text.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
 
 
 @pytest.fixture
@@ -166,11 +150,7 @@ def test_a_stopped_run_with_a_probe_goes_on_to_the_same_bytes(
     whole, cut = (request(corpus, str(tmp_path / name), objective="causal", **probed) for name in ("whole", "cut"))
     list(pretrain.run(whole))
     stream = pretrain.run(cut)
-    while not (isinstance(event := next(stream), Progress) and event.done == 14):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(Stopped):
-        list(stream)
+    stop(stream, 14)
     table = Path(probed["probe"])
     before = table.read_text()
     table.write_text(before.replace("the bird likes", "a bird likes"))
@@ -178,8 +158,7 @@ def test_a_stopped_run_with_a_probe_goes_on_to_the_same_bytes(
         list(pretrain.run(cut))
     table.write_text(before)
     list(pretrain.run(cut))
-    for name in ("model.safetensors", "metrics.jsonl", "pretext/model.safetensors"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    same(tmp_path, "model.safetensors", "metrics.jsonl", "pretext/model.safetensors")
 
 
 def test_looks_take_their_share(corpus: str, probed: dict[str, str]) -> None:

@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import NOUNS, VERBS, same, stop
 
 import mapsto
 from mapsto.cli.main import main
 from mapsto.core import config
 from mapsto.core.decoding import Decoding
-from mapsto.core.errors import DataError, MapstoError, ModelError, Stopped
+from mapsto.core.errors import DataError, MapstoError, ModelError
 from mapsto.runs import pretrain
 from mapsto.runs.config import PretrainConfig
-from mapsto.runs.events import Planned, Progress
+from mapsto.runs.events import Planned
 
-NOUNS, VERBS = ("cat", "dog", "bird", "child", "teacher"), ("sees", "likes", "follows", "helps")
+pytestmark = pytest.mark.usefixtures("apart")
 SMALL = {"width": 32, "depth": 1, "context": 32, "batch": 256, "budget": "20 steps"}
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAPSTO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MAPSTO_PRECISION", "fp32")
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> str:
-    rows = [{"text": f"the {a} number {i} {v} the {b} in the house ."} for i, (a, v, b) in
-            enumerate((a, v, b) for a in NOUNS for v in VERBS for b in NOUNS)]  # fmt: skip
-    path = tmp_path / "text.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
 
 
 def options(objective: str, **more: Any) -> dict[str, Any]:
@@ -148,16 +132,11 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(objective: str, corpus: str, tm
     for _ in pretrain.run(request("whole")):
         pass
     stream = pretrain.run(request("cut"))
-    while not (isinstance(event := next(stream), Progress) and event.done == 7):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(Stopped):
-        list(stream)
+    stop(stream, 7)
     assert not (tmp_path / "cut").exists()
     for _ in pretrain.run(request("cut")):
         pass
-    for name in ("model.safetensors", "metrics.jsonl", "pretext/model.safetensors"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    same(tmp_path, "model.safetensors", "metrics.jsonl", "pretext/model.safetensors")
 
 
 def test_the_command_line(corpus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

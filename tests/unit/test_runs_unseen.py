@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from runs import written
 from tokenizers import Tokenizer
 
 import mapsto
@@ -17,6 +18,7 @@ from mapsto.bundle import pretext
 from mapsto.cli.main import main
 from mapsto.core.errors import MapstoError
 
+pytestmark = pytest.mark.usefixtures("apart")
 LINES = [f"the {a} number {i} sees the {b}" for i in range(40) for a in ("cat", "dog") for b in ("bird", "child")]
 QUICK: dict[str, Any] = {
     "width": 32,
@@ -26,17 +28,6 @@ QUICK: dict[str, Any] = {
     "budget": "20 steps",
     "duplicates": "exact",
 }
-
-
-@pytest.fixture(autouse=True)
-def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAPSTO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MAPSTO_PRECISION", "fp32")
-
-
-def written(path: Path, lines: list[str]) -> str:
-    path.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
-    return str(path)
 
 
 def by_hand(model: mapsto.Model, lines: list[str]) -> tuple[float, int]:

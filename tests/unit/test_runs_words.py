@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from runs import same, stop, written
 
 import mapsto
 from mapsto.api import encoder as opened
 from mapsto.cli.main import main
 from mapsto.codecs import words as codecs
 from mapsto.core import config
-from mapsto.core.errors import ConfigError, DataError, MapstoError, ModelError, Stopped
+from mapsto.core.errors import ConfigError, DataError, MapstoError, ModelError
 from mapsto.encoders import vectors
 from mapsto.runs import pretrain
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.events import Finished, Progress
 
 pytest.importorskip("numba")
+pytestmark = pytest.mark.usefixtures("apart")
 
 TOPICS = (("cat", "dog", "bird", "horse"), ("red", "green", "blue", "yellow"), ("one", "two", "three", "four"))
 SMALL = {
@@ -37,12 +37,6 @@ SMALL = {
 }
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAPSTO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MAPSTO_PRECISION", "fp32")
-
-
 def lines(count: int = 400) -> list[str]:
     draw = np.random.default_rng(0)
     return [" ".join(TOPICS[i % 3][n] for n in draw.integers(0, 4, 8)) for i in range(count)]
@@ -50,9 +44,7 @@ def lines(count: int = 400) -> list[str]:
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> str:
-    path = tmp_path / "text.jsonl"
-    path.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines()))
-    return str(path)
+    return written(tmp_path / "text.jsonl", lines())
 
 
 @pytest.mark.parametrize("objective", ["skipgram", "cbow"])
@@ -106,16 +98,11 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(corpus: str, tmp_path: Path) ->
     assert told[-1].plain["words_per_second"] > 0
     cut = stream("cut")
     done = [e for e in told if isinstance(e, Progress)]
-    while not (isinstance(event := next(cut), Progress) and event.done >= done[-1].done / 2):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(Stopped):
-        list(cut)
+    stop(cut, done[-1].done / 2)
     assert not (tmp_path / "cut").exists()
     rest = [e for e in stream("cut") if isinstance(e, Progress)]
     assert 0 < len(rest) < len(done)
-    for name in ("model.safetensors", "metrics.jsonl", "metrics.json", "pretext/model.safetensors"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    same(tmp_path, "model.safetensors", "metrics.jsonl", "metrics.json", "pretext/model.safetensors")
 
 
 def test_the_command_line_and_files_for_others(corpus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,12 +162,12 @@ def test_chinese_is_cut_where_a_segmenter_is_installed(tmp_path: Path, monkeypat
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(__import__("sys").modules, "rjieba", raising=False)
     codecs.cutter.cache_clear()
-    (tmp_path / "text.jsonl").write_text("".join(json.dumps({"text": text[i % 4 :]}) + "\n" for i in range(200)))
+    rows = written(tmp_path / "text.jsonl", (text[i % 4 :] for i in range(200)))
     options = {"objective": "skipgram", **SMALL, "budget": "2 epochs"}
-    model = mapsto.pretrain(str(tmp_path / "text.jsonl"), **options)
+    model = mapsto.pretrain(rows, **options)
     assert "电影" in model.mapping.codec.vocabulary.words  # type: ignore[attr-defined]
     assert model.mapping.codec.spec()["segmenter"] == "rjieba"
-    plain = mapsto.pretrain(str(tmp_path / "text.jsonl"), segmenter="none", **options)
+    plain = mapsto.pretrain(rows, segmenter="none", **options)
     assert {"电", "影", "good"} < set(plain.mapping.codec.vocabulary.words)  # type: ignore[attr-defined]
     assert "电影" not in plain.mapping.codec.vocabulary.words  # type: ignore[attr-defined]
     codecs.cutter.cache_clear()
