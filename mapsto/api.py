@@ -170,16 +170,21 @@ def _answers(model: Model, rows: Rows, window: int = 4096) -> Iterator[sink.Colu
 def evaluate(model: Model | str, data: Any, against: Model | str | None = None) -> Report | Done:
     """`Model.evaluate` of a model or its folder; `against` is another one of the same task.
 
-    What was pretrained and has no task is judged on a path of text instead: its loss, and bits per byte of a causal one.
+    What was pretrained and has no task is judged on a path of text instead: its loss, and bits per byte of a causal one,
+    also against another causal one.
 
     Raises:
         DataError, ModelError: as `Model.evaluate`.
     """
     model = load(model) if isinstance(model, str) else model
-    if model.mapping.task is None and pretext.SPEC in model.facts.extras and against is None:
+    other = load(against) if isinstance(against, str) else against
+    if model.mapping.task is not None or pretext.SPEC not in model.facts.extras:
+        return model.evaluate(data, other)
+    if other is None:
         figures = unseen.evaluate(model.mapping, model.facts, str(data))
         return Done(unseen.lines(figures), {"figures": figures})
-    return model.evaluate(data, load(against) if isinstance(against, str) else against)
+    found = unseen.compare(model.mapping, model.facts, other.mapping, other.facts, str(data))
+    return Done(unseen.compared(found), {"figures": {name: figure.plain() for name, figure in found.items()}})
 
 
 def embed(model: Model | str, data: Any, out: str | None = None, online: bool = False) -> Any:

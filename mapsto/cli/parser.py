@@ -187,7 +187,7 @@ def _evaluate(parser: Parser) -> None:
         "data", metavar="DATA", help="labelled data that the model has not seen; text, for a pretrained one"
     )
     parser.add_argument(
-        "--against", metavar="MODEL", help="another model of the task: what is gained over it, with its interval"
+        "--against", metavar="MODEL", help="another model of the task, or another causal one: what is gained over it"
     )
     _dry(parser)
 
