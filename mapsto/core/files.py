@@ -1,7 +1,7 @@
 """Files that are either whole or absent: written aside, flushed to disk, then renamed.
 
-`write` and `folder` never leave half of anything behind, whatever stops them: the folder that a killed process was filling
-is locked by nobody, and goes when the same one is written again. `digest` names content by its sha256.
+Nothing here leaves half of anything behind, whatever stops it: what a killed process was filling is locked by nobody, and
+goes when the same file or folder is written again. `digest` names content by its sha256.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,19 +67,19 @@ def aside(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
+        place, handle = _beside(path, _file)
         try:
-            yield Path(name)
-            sync_file(Path(name))
-            os.chmod(name, 0o644)
-            os.replace(name, path)
+            yield place
+            sync_file(place)
+            os.chmod(place, 0o644)
+            os.replace(place, path)
+            sync_folder(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(name)
+                os.unlink(place)
             raise
-        sync_folder(path.parent)
+        finally:
+            os.close(handle)
 
 
 def write(path: Path | str, content: bytes | str) -> None:
@@ -108,13 +108,13 @@ def folder(path: Path | str, replace: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside, handle = _beside(path)
+        aside, handle = _beside(path, tempfile.mkdtemp)
         try:
             yield aside
             for part in sorted(aside.rglob("*")):
                 sync_folder(part) if part.is_dir() else sync_file(part)
             sync_folder(aside)
+            os.chmod(aside, 0o755)
             old = None
             if path.exists():
                 if not replace:
@@ -149,23 +149,36 @@ def lock(handle: int, wait: bool = False) -> bool:
     return True
 
 
-def _beside(path: Path) -> tuple[Path, int]:
-    """A new folder that is to become `path`, and the handle that locks it; those of processes that were killed go."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+def _beside(path: Path, make: Callable[[str, str, Path], str]) -> tuple[Path, int]:
+    """What is new and to become `path`, and the handle that locks it; what processes left that were killed goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 8}.part"):  # the length of `tempfile`'s names
         with contextlib.suppress(OSError):
-            handle = os.open(left, os.O_RDONLY)
+            handle = _opened(left)
             if lock(handle):
-                shutil.rmtree(left, ignore_errors=True)
+                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
             os.close(handle)
     while True:  # until no other process took it for one that was left, before it was locked
-        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        aside = Path(make(".part", f".{path.name}.", path.parent))
         with contextlib.suppress(FileNotFoundError):
-            handle = os.open(aside if os.name == "posix" else os.devnull, os.O_RDONLY)
+            handle = _opened(aside)
             lock(handle, wait=True)
             if aside.exists():
-                os.chmod(aside, 0o755)
                 return aside, handle
             os.close(handle)
+
+
+def _opened(path: Path) -> int:
+    """A handle to lock: of a file to write in, as network file systems want it; of nothing where what is open cannot move."""
+    way = os.O_RDONLY if path.is_dir() else os.O_RDWR
+    return os.open(path if os.name == "posix" else os.devnull, way)
+
+
+def _file(suffix: str, prefix: str, folder: Path) -> str:
+    """As `tempfile.mkdtemp`, an empty file."""
+    handle, name = tempfile.mkstemp(suffix, prefix, folder)
+    os.close(handle)
+    return name
 
 
 def digest(path: Path | str) -> str:
