@@ -61,10 +61,8 @@ class Encoded:
 @final
 @dataclass(frozen=True)
 class Loss:
-    """A sum over targets and how many there were: `total / count` is the mean that is reported and optimised.
-
-    Keeping the two apart makes gradient accumulation exact: gradients of totals add up and are divided once by the
-    whole step's count. `parts` are named sums of the same count, for the log.
+    """A sum over targets and how many there were: `total / count` is the mean that is reported and optimised. Gradients of
+    totals add up exactly, divided once by the whole step's count. `parts` are named sums of the same count, for the log.
     """
 
     total: Tensor
@@ -226,8 +224,14 @@ class Task(Objective):
         """(B, K) scores as one small frozen dataclass for each example."""
 
     @abstractmethod
+    def figures(self, scores: Tensor, targets: Tensor, counts: Any) -> dict[str, Any]:
+        """Named figures (R,) of rows that count `counts` (R, B) times, the one that decides first; all higher-is-better."""
+
+    @final
     def metrics(self, scores: Tensor, targets: Tensor) -> dict[str, float]:
-        """Named figures, the one that decides first; all higher-is-better."""
+        """`figures` with every row counted once."""
+        once = torch.ones(1, len(scores)).numpy()
+        return {name: float(value[0]) for name, value in self.figures(scores, targets, once).items()}
 
     @final
     def corrupt(self, batch: Batch, seed: int, step: int) -> Batch:
@@ -284,12 +288,8 @@ def select(batch: Batch, rows: Tensor) -> Batch:
         return {k: select(v, rows) if isinstance(v, dict) else v[rows] if isinstance(v, Tensor) else v
                 for k, v in batch.items()}  # fmt: skip
     windows = ragged(batch["windows"], rows) if "windows" in batch else rows
-    positions = ragged(batch["lengths"], windows)
-
-    def chosen(name: str) -> Tensor:
-        return positions if name in RAGGED else windows if name == "lengths" else rows
-
-    return {k: v[chosen(k)] if isinstance(v, Tensor) else v for k, v in batch.items()}
+    chosen = {"lengths": windows, **dict.fromkeys(RAGGED, ragged(batch["lengths"], windows))}
+    return {k: v[chosen.get(k, rows)] if isinstance(v, Tensor) else v for k, v in batch.items()}
 
 
 def ragged(lengths: Tensor, chosen: Tensor) -> Tensor:

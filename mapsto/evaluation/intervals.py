@@ -27,9 +27,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mapsto.core import random
+from mapsto.core.contracts import Task
 from mapsto.metrics.classification import Floats, once
-from mapsto.tasks.classify import Classify
-from mapsto.tasks.regress import Regress
 
 Figures = Callable[[Floats], dict[str, Floats]]
 RESAMPLES = 1000
@@ -88,7 +87,7 @@ def wilson(hits: float, rows: int) -> tuple[float, float]:
     return max((middle - half) / (1 + spread), 0.0), min((middle + half) / (1 + spread), 1.0)
 
 
-def compare(a: Tensor, b: Tensor, targets: Tensor, task: Classify | Regress, figure: str | None = None,
+def compare(a: Tensor, b: Tensor, targets: Tensor, task: Task, figure: str | None = None,
             groups: NDArray[Any] | None = None, seed: int = 0, resamples: int = RESAMPLES) -> Difference:  # fmt: skip
     """What scores `b` (B, K) gain over scores `a` on the same rows, in `figure` (the task's deciding one).
 
@@ -100,7 +99,8 @@ def compare(a: Tensor, b: Tensor, targets: Tensor, task: Classify | Regress, fig
 
     def gains(of_a: Floats, of_b: Floats) -> Floats:
         """(R,) what the rows counted for b gain over the rows counted for a; each (R, 2B) over both models' rows."""
-        return task.figures(both, truth, of_b)[name] - task.figures(both, truth, of_a)[name]
+        found: Floats = task.figures(both, truth, of_b)[name] - task.figures(both, truth, of_a)[name]
+        return found
 
     def paired(counts: Floats, rest: Floats) -> Floats:
         return gains(np.hstack([counts, rest]), np.hstack([rest, counts]))

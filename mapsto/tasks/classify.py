@@ -116,10 +116,6 @@ class Classify(Task):
         return [Label(self.names[best], row[best], dict(zip(self.names, row, strict=True)))
                 for row, best in zip(rows, chosen, strict=True)]  # fmt: skip
 
-    def metrics(self, scores: Tensor, targets: Tensor) -> dict[str, float]:
-        """`figures` with every row counted once."""
-        return {n: float(v[0]) for n, v in self.figures(scores, targets, classification.once(len(scores))).items()}
-
     def figures(self, scores: Tensor, targets: Tensor, counts: Floats) -> dict[str, Floats]:
         """The metrics of R resamples at once: name ↦ (R,), for counts (R, B) of each row in each resample.
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mapsto.core.contracts import Batch, Encoded, Loss, Task
 from mapsto.core.errors import ConfigError
-from mapsto.metrics import classification, regression
+from mapsto.metrics import regression
 from mapsto.metrics.regression import Floats
 from mapsto.nn import losses
 
@@ -73,10 +73,6 @@ class Regress(Task):
     def values(self, scores: Tensor) -> Tensor:
         """(B,) float64 in the target's unit, from scores (B, 1) or standardised targets (B,)."""
         return scores.reshape(-1).double() * self.std + self.mean
-
-    def metrics(self, scores: Tensor, targets: Tensor) -> dict[str, float]:
-        """`figures` with every row counted once."""
-        return {n: float(v[0]) for n, v in self.figures(scores, targets, classification.once(len(scores))).items()}
 
     def figures(self, scores: Tensor, targets: Tensor, counts: Floats) -> dict[str, Floats]:
         """The metrics of R resamples at once: name ↦ (R,), for counts (R, B): r2, spearman, pearson, neg_rmse."""
