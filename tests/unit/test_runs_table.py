@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +11,26 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from runs import NOUNS, VERBS, same, stop, written
 from tokenizers import Tokenizer
 
 import mapsto
 from mapsto.cli.main import main
 from mapsto.core import config, files
-from mapsto.core.errors import MapstoError, OutputError, Stopped
+from mapsto.core.errors import MapstoError, OutputError
 from mapsto.runs import pretrain, text
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.events import Planned, Progress
 
-NOUNS, VERBS = ("cat", "dog", "bird", "child", "teacher"), ("sees", "likes", "follows", "helps")
+pytestmark = pytest.mark.usefixtures("apart")
 LINES = [f"The {a} number {i} {v} the {b} in the house ." for i, (a, v, b) in
          enumerate((a, v, b) for a in NOUNS for v in VERBS for b in NOUNS)]  # fmt: skip
 SMALL = {"width": 32, "depth": 1, "context": 32, "batch": 256, "budget": "20 steps", "duplicates": "exact", "held": 0.2}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAPSTO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MAPSTO_PRECISION", "fp32")
-
-
 @pytest.fixture
 def corpus(tmp_path: Path) -> str:
-    path = tmp_path / "text.jsonl"
-    path.write_text("".join(json.dumps({"text": line}) + "\n" for line in LINES))
-    return str(path)
+    return written(tmp_path / "text.jsonl", LINES)
 
 
 def vectors(place: Path, seed: int = 0, width: int = 8, words: str = "") -> tuple[str, dict[str, torch.Tensor]]:
@@ -160,15 +151,10 @@ def test_it_is_resumed_to_the_byte_from_the_same_vectors_only(corpus: str, tmp_p
 
     list(stream("whole"))
     cut = stream("cut")
-    while not (isinstance(event := next(cut), Progress) and event.done >= 8):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(Stopped):
-        list(cut)
+    stop(cut, 8)
     kept = shutil.copytree(tmp_path / "cut.run", tmp_path / "kept.run")
     assert 0 < len([e for e in stream("cut") if isinstance(e, Progress)]) < 20
-    for name in ("model.safetensors", "metrics.jsonl"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    same(tmp_path, "model.safetensors", "metrics.jsonl")
     shutil.rmtree(source)
     vectors(tmp_path / "vectors", seed=1)
     shutil.move(kept, tmp_path / "cut2.run")
