@@ -1,7 +1,7 @@
 """Texts, or pairs of texts, ↦ ids: any tokenizer that a `tokenizer.json` describes.
 
 A text longer than a window is never cut in silence: it becomes several windows, each with its own special tokens, that
-together cover it; with `long="cut"` its head is kept, and `long_share` says of how many.
+together cover it; with `long="cut"` its head is kept, and `lengths` say of how many.
 
 `B` examples, `W` windows, `N` positions.
 """
@@ -95,10 +95,6 @@ class TextCodec(Codec):
         first, second = (self._pieces([e[i] for e in examples])[1] for i in (0, 1))
         both = first + second if self.pair == "joint" else np.maximum(first, second)
         return both + self._template.size
-
-    def long_share(self, examples: Sequence[Any]) -> float:
-        """The share of examples longer than a window: windowed, or cut when `long` is "cut"."""
-        return float((self.lengths(examples) > self.max_length).mean()) if len(examples) else 0.0
 
     def decode(self, batch: Batch) -> list[Any]:
         """The texts again, as far as the tokenizer kept them; overlaps of windows are kept once."""

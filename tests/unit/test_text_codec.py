@@ -159,13 +159,12 @@ def test_empty_texts_are_windows_all_the_same() -> None:
     assert TextCodec(content(wordpiece())).encode([])["ids"].shape == (0,)
 
 
-def test_pairs_apart_lengths_and_shares() -> None:
+def test_pairs_apart_and_lengths() -> None:
     codec = TextCodec(tokenizer().encode(), 6, pair="apart")
     batch = codec.encode([("w1 w2", "w3"), ("w4", "w5 w6 w7 w8 w9")])
     assert batch["first"]["lengths"].tolist() == [4, 3]
     assert batch["second"]["windows"].tolist() == [1, 2]
     assert codec.lengths([("w1 w2", "w3"), ("w4", "w5 w6 w7 w8 w9")]).tolist() == [4, 7]
-    assert codec.long_share([("w1 w2", "w3"), ("w4", "w5 w6 w7 w8 w9")]) == 0.5
     assert codec.decode(batch) == [("w1 w2", "w3"), ("w4", "w5 w6 w7 w8 w9")]
 
 
