@@ -1,4 +1,4 @@
-"""Any text model of Hugging Face `transformers` as an encoder, through its own code; the only file that imports it.
+"""Any text model of Hugging Face `transformers` as an encoder, through its own code; the only encoder that imports it.
 
 Batches are padded on the right inside, and only real positions come out. `W` windows, `T` longest, `N` positions.
 """
