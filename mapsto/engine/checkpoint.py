@@ -154,28 +154,19 @@ def resumable(saved: bool) -> Iterator[None]:
 
 @final
 class Keeper:
-    """Keeps a copy of the best weights, and counts how many offers have passed since.
+    """Keeps a copy of the best of the live tensors `weights` (`Run.weights`)."""
 
-    `weights` are live tensors (`Run.weights`); `patience` offers without a better one make it `stale`.
-    """
-
-    def __init__(self, weights: Mapping[str, Tensor], patience: int | None = None) -> None:
-        self._weights, self.patience = weights, patience
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        self._weights = weights
         self._kept: dict[str, Tensor] = {}
-        self.best, self.step, self.waited = -math.inf, 0, 0
-
-    @property
-    def stale(self) -> bool:
-        """Is patience used up? The caller's `if keeper.stale: break` is early stopping."""
-        return self.patience is not None and self.waited >= self.patience
+        self.best, self.step = -math.inf, 0
 
     def offer(self, score: float, step: int) -> bool:
         """Keep the present weights if `score` (higher is better) beats every earlier one; says whether it did."""
         if not score > self.best:
-            self.waited += 1
             return False
         self._kept = {name: value.detach().to("cpu", copy=True) for name, value in self._weights.items()}
-        self.best, self.step, self.waited = score, step, 0
+        self.best, self.step = score, step
         return True
 
     @torch.no_grad()
@@ -186,14 +177,13 @@ class Keeper:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors (names begin with `best/`) and JSON values, to be saved with a checkpoint."""
-        meta = {"best": self.best, "step": self.step, "waited": self.waited} if self._kept else {"waited": self.waited}
+        meta = {"best": self.best, "step": self.step} if self._kept else {}
         return {f"best/{name}": value for name, value in self._kept.items()}, meta
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Go on from what `state` gave; other tensors of the checkpoint are ignored."""
         self._kept = {name[5:]: value for name, value in tensors.items() if name.startswith("best/")}
         self.best, self.step = meta.get("best", -math.inf), meta.get("step", 0)
-        self.waited = meta["waited"]
 
 
 def _manifest(step: int, place: Path) -> bytes:

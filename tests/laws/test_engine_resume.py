@@ -94,18 +94,18 @@ def test_buffers_that_training_moves_resume_too() -> None:
     assert same(second.state()[0], whole.state()[0])
 
 
-def test_early_stopping_and_journal_resume_too(tmp_path: Path) -> None:
-    """The caller's loop: log, judge, keep the best, stop when stale, save; interrupted after each step in turn."""
+def test_best_weights_and_journal_resume_too(tmp_path: Path) -> None:
+    """The caller's loop: log, judge, keep the best, save; interrupted after each step in turn."""
 
     def work(folder: Path, until: int) -> tuple[dict[str, torch.Tensor], bytes]:
         going, checkpoints = run("adamw", 50), Checkpoints(folder / "checkpoints")
-        keeper = Keeper(going.weights, patience=3)
+        keeper = Keeper(going.weights)
         found = checkpoints.newest()
         if found is not None:
             going.restore(found.tensors, found.meta["run"])
             keeper.restore(found.tensors, found.meta["keeper"])
         with Journal(folder / "metrics.jsonl", found.meta["journal"] if found else None) as journal:
-            while not keeper.stale and going.index < min(until, going.total):
+            while going.index < min(until, going.total):
                 step = next(going)
                 journal.step(step)
                 journal.event(

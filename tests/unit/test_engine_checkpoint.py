@@ -294,17 +294,16 @@ def test_saving_stays_under_its_share_of_all_time(tmp_path: Path, monkeypatch: p
     assert min(b - a for a, b in itertools.pairwise(at)) >= 150
 
 
-def test_keeper_keeps_the_best_and_patience_runs_out() -> None:
+def test_keeper_keeps_the_best() -> None:
     _, encoder = made()
     weights = {name: p.detach() for name, p in encoder.named_parameters()}
-    keeper = Keeper(weights, patience=2)
+    keeper = Keeper(weights)
     best = {}
     for step, score in enumerate([0.5, 0.7, 0.7, float("nan"), 0.6], 1):
         encoder.linear.weight.data.fill_(score)
         if keeper.offer(score, step):
             best = {name: value.clone() for name, value in weights.items()}
-        assert keeper.stale == (step >= 4)
-    assert (keeper.best, keeper.step, keeper.waited) == (0.7, 2, 3)
+    assert (keeper.best, keeper.step) == (0.7, 2)
     keeper.back()
     assert all(torch.equal(value, best[name]) for name, value in weights.items())
 
@@ -313,7 +312,7 @@ def test_keeper_survives_a_checkpoint(tmp_path: Path) -> None:
     _, encoder = made()
     weights = {name: p.detach() for name, p in encoder.named_parameters()}
     for scores in ([], [0.5, 0.4]):
-        keeper, again = Keeper(weights, 3), Keeper(weights, 3)
+        keeper, again = Keeper(weights), Keeper(weights)
         for step, score in enumerate(scores):
             keeper.offer(score, step)
         kept, meta = keeper.state()
@@ -322,7 +321,7 @@ def test_keeper_survives_a_checkpoint(tmp_path: Path) -> None:
         found = checkpoints.newest()
         assert found is not None
         again.restore(found.tensors, found.meta["keeper"])
-        assert (again.best, again.step, again.waited) == (keeper.best, keeper.step, keeper.waited)
+        assert (again.best, again.step) == (keeper.best, keeper.step)
         encoder.linear.weight.data.zero_()
         again.back()
         assert bool(encoder.linear.weight.any()) == bool(scores)
