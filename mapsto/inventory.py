@@ -22,6 +22,7 @@ STRATEGIES = {
     "zero-shot": "the names of the classes, read as text, are the classifier; needs no labels",
     "frozen": "features computed once, a linear head with cross-validated strength",
     "contrast": "few labels: texts of one class drawn together, then a linear head",
+    "mlp": "features computed once, one hidden layer between them and the head",
     "partial": "the upper blocks tuned, what lies below computed once and kept",
     "lora": "low-rank matrices beside every linear layer, merged at the end",
     "full": "everything tuned, the lower the slower",

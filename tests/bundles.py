@@ -56,9 +56,9 @@ def shaken(module: torch.nn.Module, seed: int = 0, by: float = 0.2) -> torch.nn.
 
 
 def made(
-    family: str = "bert", kind: str | None = "single", pair: str | None = None, max_length: int = 64, **spec
+    family: str = "bert", kind: str | None = "single", pair: str | None = None, max_length: int = 64, hidden: int = 0, **spec
 ) -> Mapping:
-    """A mapping of the family; `kind` as in Classify, or "number", or None for no task."""
+    """A mapping of the family; `kind` as in Classify, or "number", or None for no task; `hidden` units in its head."""
     codec = TextCodec(tokenizer(family), max_length, pair=pair, types=family == "bert")
     with torch.random.fork_rng():
         random.seed_torch(0, "bundles")
@@ -66,5 +66,5 @@ def made(
         if kind is None:
             return Mapping(codec, encoder)
         width = encoder.width
-        task = Regress(width, 2.5, 1.5) if kind == "number" else Classify(width, kind, NAMES)
+        task = Regress(width, 2.5, 1.5, hidden) if kind == "number" else Classify(width, kind, NAMES, hidden=hidden)
         return Mapping(codec, encoder, shaken(task, 1))

@@ -114,7 +114,9 @@ def _task(task: Task | None) -> tuple[Head, dict[str, Any]]:
         what = "no task" if task is None else f"the task {task.name!r}"
         raise ModelError(f"export: expected a model that classifies or regresses, this one has {what}")
     weight, bias = task.head.weight.detach().double().cpu(), task.head.bias.detach().double().cpu()
-    return Head((weight * scale).float(), (bias * scale + shift).float(), task.norm.eps), labels
+    layer = [value.detach().float().cpu() for value in task.inner.parameters()]  # V (H, D) and c (H,), or nothing
+    hidden = (layer[0], layer[1]) if layer else None
+    return Head((weight * scale).float(), (bias * scale + shift).float(), task.norm.eps, hidden), labels
 
 
 def _notes(codec: TextCodec, task: Task | None) -> tuple[str, ...]:

@@ -53,10 +53,24 @@ def classifier(encoder: Encoder, head: Head) -> tuple[dict[str, Any], State]:
         faults.append(f"pooling={spec['pooling']!r}, which has no place there")
     if causal and spec["pooling"] == "last" and spec["inner"] < 2 * spec["width"]:
         faults.append(f"inner={spec['inner']} where at least twice the width {spec['width']} is needed")
+    faults += _crowded(spec, head, causal)
     if faults:
         raise ModelError(f"export: {'GPT-2' if causal else 'BERT'} cannot hold this transformer: " + "; ".join(faults))
     state = {name: value.detach().float().cpu() for name, value in encoder.state_dict().items()}
     return (_gpt2 if causal else _bert)(spec, state, head)
+
+
+def _crowded(spec: Mapping[str, Any], head: Head, causal: bool) -> list[str]:
+    """Why there is no room for the head's hidden layer, where it has one."""
+    if head.hidden is None:
+        return []
+    other, (outputs, size) = "; --strategy frozen makes a head without one", head.weight.shape
+    if causal or spec["activation"] != "gelu":
+        return [f"a hidden layer in the head, which needs BERT's feed-forward and the activation 'gelu'{other}"]
+    if size > spec["inner"] or outputs >= spec["width"]:
+        return [f"a hidden layer of {size} units and {outputs} outputs in the head, where at most {spec['inner']} and "
+                f"{spec['width'] - 1} have room{other}"]  # fmt: skip
+    return []
 
 
 def language(encoder: Encoder, objective: Objective) -> tuple[dict[str, Any], State]:

@@ -10,9 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
-    """−log softmax(scores)[target]: scores (B, K), target (B,) int64 ↦ (B,). Uniform scores cost log K."""
-    return F.cross_entropy(scores, target, reduction="none")
+def cross_entropy(scores: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
+    """−log softmax(scores)[target]: scores (B, K), target (B,) int64 ↦ (B,). Uniform scores cost log K.
+
+    `smoothing` is the share of the target that is spread over all K (Szegedy et al. 2016).
+    """
+    return F.cross_entropy(scores, target, reduction="none", label_smoothing=smoothing)
 
 
 def binary_cross_entropy(scores: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:

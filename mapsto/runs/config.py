@@ -9,7 +9,7 @@ from mapsto.core.config import option
 from mapsto.core.durations import Duration
 from mapsto.core.errors import ConfigError, listing
 
-STRATEGIES = ("auto", "zero-shot", "frozen", "contrast", "partial", "lora", "full")
+STRATEGIES = ("auto", "zero-shot", "frozen", "contrast", "mlp", "partial", "lora", "full")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from mapsto.engine.infer import moved
 from mapsto.runs.config import TransferConfig
 from mapsto.runs.plan import Plan, Reason
 from mapsto.runs.prepare import Start, Table, sample
-from mapsto.strategies import contrast, zeroshot
+from mapsto.strategies import contrast, heads, mlp, zeroshot
 from mapsto.strategies.ladder import Rung
 from mapsto.strategies.tune import Tuning
 from mapsto.tasks.classify import Classify
@@ -35,11 +35,12 @@ EPOCHS = 3  # passes of a tuned rung over its rows, where nothing says otherwise
 @final
 @dataclass(frozen=True)
 class Costs:
-    """What this machine takes for this encoder on this data, in seconds."""
+    """What this machine takes for this encoder on this data, in seconds where nothing else is said."""
 
     row: float  # one training row, forward
     tests: float  # all rows that are only predicted
     head: float  # fitting a linear head on all rows
+    flops: float  # of products of matrices, a second
 
 
 def derive(request: TransferConfig, table: Table, start: Start) -> Plan:
@@ -51,7 +52,7 @@ def derive(request: TransferConfig, table: Table, start: Start) -> Plan:
     machine = probe()
     machine.settle()
     pace = measure(start, machine, table)
-    costs = _costs(table, start, pace)
+    costs = _costs(table, start, pace, 1e9 * machine.gflops)
     budget, why_budget = _budget(request, table, costs)
     rows, why_rows = _rows(request, table, costs, budget)
     few = bool(sizes := _sizes(table)) and contrast.suits(table.labels.kind, sizes)
@@ -84,7 +85,7 @@ def measure(start: Start, machine: Machine, table: Table, positions: int = 4096)
     return positions_of(batch) / best
 
 
-def _costs(table: Table, start: Start, pace: float) -> Costs:
+def _costs(table: Table, start: Start, pace: float, flops: float) -> Costs:
     def seconds(name: str) -> float:
         sizes = start.sizes[name]
         cut = np.minimum(sizes, start.codec.max_length) if start.codec.long == "cut" else sizes
@@ -93,7 +94,7 @@ def _costs(table: Table, start: Start, pace: float) -> Costs:
     held = {name: rows for name, rows in table.parts().items() if rows is not None and name != "train"}
     outputs = max(1, len(table.labels.names))
     head = 2e-8 * len(table.train) * start.encoder.width * outputs + 0.3  # a few hundred passes over the features
-    return Costs(seconds("train"), sum(seconds(name) * len(rows) for name, rows in held.items()), head)
+    return Costs(seconds("train"), sum(seconds(name) * len(rows) for name, rows in held.items()), head, flops)
 
 
 def _budget(request: TransferConfig, table: Table, costs: Costs) -> tuple[float | None, str]:
@@ -135,7 +136,7 @@ def _split(request: TransferConfig, table: Table, rows: int, few: bool) -> tuple
     by = "time" if request.time else "grouped" if request.group else "stratified"
     if table.valid is not None:
         return 0.0, by, "given in a file of its own"
-    if request.strategy in ("zero-shot", "frozen", "contrast"):
+    if request.strategy in ("zero-shot", "frozen", "contrast", "mlp"):
         return 0.0, by, f"strategy {request.strategy!r} is asked for: nothing is chosen by validation"
     if few:
         return 0.0, by, "too few rows to set any aside; the rungs are those that few rows are known to bear"
@@ -160,14 +161,14 @@ def _rungs(
     if request.strategy in ("contrast", "partial", "lora") and not blocks:
         raise ConfigError(f"strategy {request.strategy!r} tunes blocks, and {start.origin.name} has none, only vectors of "
                           "words; use 'frozen' or 'full'")  # fmt: skip
-    tuning = _Tuning(request, start, costs, learn, few or _sizes(table))
+    tuning = _Tuning(request, table, start, costs, learn, few or _sizes(table))
     rungs: list[Rung] = ["zero-shot"] if named and not few and request.strategy == "auto" else []
     rungs.append("frozen")
     if request.strategy != "auto" or few:
         names: tuple[str, ...] = ("contrast",) * blocks if request.strategy == "auto" else (request.strategy,)
         left = math.inf
     else:
-        names = ("partial" if isinstance(start.encoder, Staged) else "lora",) * blocks + ("full",)
+        names = ("mlp", *("partial" if isinstance(start.encoder, Staged) else "lora",) * blocks, "full")
         left = math.inf if budget is None else 0.7 * budget - costs.row * learn / 0.9 - costs.tests - 2 * costs.head
     for name in names:
         if (made := tuning(name, left)) is not None:
@@ -181,8 +182,10 @@ def _rungs(
 class _Tuning:
     """Makes the plans of tuned rungs and remembers why they are as they are."""
 
-    def __init__(self, request: TransferConfig, start: Start, costs: Costs, learn: int, sizes: list[int]) -> None:
-        self.request, self.start, self.costs, self.learn, self.sizes = request, start, costs, learn, sizes
+    def __init__(self, request: TransferConfig, table: Table, start: Start, costs: Costs, learn: int,
+                 sizes: list[int]) -> None:  # fmt: skip
+        self.request, self.table, self.start, self.costs, self.learn = request, table, start, costs, learn
+        self.sizes = sizes
         self.depth = len(start.encoder.depths)
         self.layers = min(request.layers or max(1, self.depth // 3), self.depth)
         self.batch = min(request.batch or (32 if learn >= 2000 else 16), learn)
@@ -193,6 +196,8 @@ class _Tuning:
         """The rung's plan, or None where it does not fit into the seconds that are `left`."""
         if rung == "contrast":
             return self._contrast()
+        if rung == "mlp":
+            return self._mlp(left)
         cached = rung == "partial" and isinstance(self.start.encoder, Staged) and self._bytes() <= KEPT_BYTES
         epoch = self.costs.row * self.learn * self._factor(rung, cached) + STEP * self.per_epoch
         steps, why = self._steps(left / epoch)
@@ -238,6 +243,32 @@ class _Tuning:
         sizes = np.minimum(self.start.sizes["train"], 8 * self.start.codec.max_length)
         return float(sizes.mean()) * self.learn / 0.9 * self.start.encoder.width * 2
 
+    def _mlp(self, left: float) -> Tuning | None:
+        request, auto, width = self.request, self.request.strategy == "auto", self.start.encoder.width
+        if auto and self.learn < mlp.LEAST:
+            return None
+        hidden, outputs = mlp.HIDDEN * width, max(1, len(self.table.labels.names))
+        batch = min(mlp.BATCH if auto else request.batch or mlp.BATCH, self.learn)
+        per_epoch = -(-self.learn // batch)
+        asked, steps, why = request.budget, mlp.EPOCHS * per_epoch, f"{mlp.EPOCHS} epochs"
+        if not auto and request.epochs is not None:
+            steps, why = max(1, round(request.epochs * per_epoch)), f"{request.epochs:g} epochs, as asked"
+        elif not auto and asked is not None and asked.unit != "seconds":
+            steps, why = asked.steps(total=steps, per_epoch=per_epoch, batch=batch, rate=1.0), f"{asked}, as asked"
+        rate = (None if auto else request.rate) or mlp.RATE
+        split = request.group or request.time or self.learn > heads.MOST_ROWS
+        needed = self.learn > 3 and not split and (auto or self.table.test is None)
+        folds = heads.how_many_folds(self.learn) if needed else None
+        once = steps * (6 * (width + outputs) * hidden * batch / (mlp.SHARE * self.costs.flops) + mlp.STEP)
+        seconds = once * (1 + auto * 1.1 + (folds or 1) - 1)
+        if seconds > left:
+            self._why.append(("mlp", "left out", f"it takes {seconds:.0f} s and {max(0.0, left):.0f} s are left"))
+            return None
+        told = f"; {folds} folds are judged by one that never saw them" if folds else ""
+        self._why.append(("mlp", f"{steps:,} steps of {batch}", f"{why}, {hidden:,} hidden units, {mlp.HIDDEN} for each of "
+                          f"the features' numbers{told}; rate {rate:g}"))  # fmt: skip
+        return Tuning("mlp", steps, batch, rate, hidden=hidden, folds=folds, seconds=seconds)
+
     def _contrast(self) -> Tuning:
         made = contrast.plan(self.sizes, float(self.start.sizes["train"].mean()), self.request.seed,
                              width=self.start.encoder.width)  # fmt: skip
@@ -253,7 +284,7 @@ class _Tuning:
 def _memory(start: Start, rungs: tuple[Rung, ...]) -> float:
     """Bytes at the peak: interpreter and libraries, weights, their copies, gradients and moments, activations."""
     weights = 4.0 * sum(p.numel() for p in start.encoder.parameters())
-    tuned = [r for r in rungs if isinstance(r, Tuning)]
+    tuned = [r for r in rungs if isinstance(r, Tuning) and r.rung != "mlp"]
     copies = 1 + (4 if any(r.rung in ("full", "contrast") for r in tuned) else 2 if tuned else 0)
     kept = KEPT_BYTES / 2 if any(r.cached for r in tuned) else 0
     return 6e8 + copies * weights + kept + 8192 * start.encoder.width * 40

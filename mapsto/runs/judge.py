@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from mapsto.core.contracts import Encoded
 from mapsto.evaluation import baselines, suite
 from mapsto.runs.prepare import Table
+from mapsto.strategies import mlp
 from mapsto.strategies.job import Candidate, Indices, Job
 from mapsto.strategies.ladder import Tried
 from mapsto.tasks.classify import Classify
@@ -76,8 +75,7 @@ def _scores(test: Job, rungs: Mapping[str, Candidate]) -> dict[str, Tensor]:
         assert task is not None
         if encoder is test.source:
             pooled = test.pooled(encoder, rows) if pooled is None else pooled
-            with torch.inference_mode():
-                found[name] = task.score(Encoded(pooled, torch.ones(len(pooled), dtype=torch.int64), pooled))
+            found[name] = mlp.scores(task, pooled)
         else:
             found[name] = test.scores(encoder, task, rows)
     return found

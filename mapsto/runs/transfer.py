@@ -39,8 +39,8 @@ from mapsto.runs.judge import judged
 from mapsto.runs.place import Place
 from mapsto.runs.plan import Plan
 from mapsto.runs.prepare import Start, Table
-from mapsto.strategies.job import Job
-from mapsto.strategies.ladder import Advance, Ladder, Tried
+from mapsto.strategies.job import Advance, Job
+from mapsto.strategies.ladder import Ladder, Tried
 from mapsto.strategies.tune import Tuning
 
 OVERRUN = 1.5  # budgets after which a tuned rung ends before its time

@@ -77,7 +77,7 @@ def fit(features: Tensor | NDArray[np.float32], target: Tensor | NDArray[Any], k
     x = _normed(features)
     mean = (x * w[:, None]).sum(0) / w.sum()
     x = x - mean  # the bias then hardly leans on the weights, and L-BFGS need not find that out
-    count = _how_many_folds(len(x), groups)
+    count = how_many_folds(len(x), groups)
     if len(strengths) > 1 and count > 1:
         best, start, valid, held = _cross_validate(x, y, w, kind, outputs, strengths, count, seed, groups)
     else:
@@ -85,6 +85,12 @@ def fit(features: Tensor | NDArray[np.float32], target: Tensor | NDArray[Any], k
     theta = _solve(_Rows([(x, y, w)], kind), best, start.double(), TIGHT)
     bias = theta[-1] - mean.double() @ theta[:-1]
     return LinearHead(theta[:-1].T.float().contiguous(), bias.float(), best, held, valid)
+
+
+def how_many_folds(rows: int, groups: NDArray[Any] | None = None) -> int:
+    """5, or 3 where rows are many; fewer where there are hardly any."""
+    units = rows if groups is None else len(np.unique(groups))
+    return min(5 if rows < 2000 else 3, units // 2)
 
 
 def folds(target: NDArray[Any], kind: str, count: int, seed: int, groups: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -129,11 +135,6 @@ def _cross_validate(
     held[order] = _held(path[best], parts)
     valid = {strength: float(v.mean()) for strength, v in losses.items()}
     return best, torch.stack(path[best]).mean(0), valid, held if len(rows) == len(x) else None
-
-
-def _how_many_folds(rows: int, groups: NDArray[Any] | None) -> int:
-    units = rows if groups is None else len(np.unique(groups))
-    return min(5 if rows < 2000 else 3, units // 2)
 
 
 def _held(thetas: Sequence[Tensor], parts: Sequence[tuple[Tensor, ...]]) -> Tensor:

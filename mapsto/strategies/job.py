@@ -40,7 +40,7 @@ class Job:
     `texts` (n) raw examples and `target` (n, …) their encoded targets; a rung learns from the rows `learn`, and the
     rows `judge` (none, when the strategy is given) decide whether it is kept. `source` and `task` are never trained
     in place. `place` is the run's working folder. `compare(a, b, targets, task)` says what scores b gain over scores a.
-    With `refit`, a linear head that stands at the end is fitted once more on the judging rows as well.
+    With `refit`, a head on frozen features that stands at the end is fitted once more on the judging rows as well.
     """
 
     codec: Codec
@@ -78,6 +78,16 @@ class Job:
         task.eval()
         encode = self.encoder_of(rows)
         return infer.collect(lambda b: task.predict(encoder, b), encode, len(rows), self.machine)
+
+
+@final
+@dataclass(frozen=True)
+class Advance:
+    """How many of the rows that a rung encodes, or learns from between its steps, are done."""
+
+    rung: str
+    done: int
+    total: int
 
 
 @final

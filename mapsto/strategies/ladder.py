@@ -1,6 +1,6 @@
 """The ladder: from what costs nothing to what costs most, keeping a rung only if validation says so beyond noise.
 
-    zero-shot → frozen → contrast (few labels) → partial or lora → full
+    zero-shot → frozen → contrast (few labels) or mlp → partial or lora → full
 
 Each rung starts from the best one below it, so there is a usable model from the first second on. A single strategy is
 the same climb with that rung alone at its end, kept whatever validation says.
@@ -24,20 +24,10 @@ from mapsto.engine import infer
 from mapsto.engine.drive import Noted, Watch, drive
 from mapsto.engine.loop import Run, Settings
 from mapsto.objectives.contrast import Contrast
-from mapsto.strategies import cache, contrast, heads, zeroshot
-from mapsto.strategies.job import Candidate, Indices, Job, copied
+from mapsto.strategies import cache, contrast, heads, mlp, zeroshot
+from mapsto.strategies.job import Advance, Candidate, Indices, Job, copied
 from mapsto.strategies.tune import Tuning, tune
 from mapsto.tasks.classify import Classify
-
-
-@final
-@dataclass(frozen=True)
-class Advance:
-    """How many of the rows a rung has encoded."""
-
-    rung: str
-    done: int
-    total: int
 
 
 @final
@@ -82,7 +72,7 @@ class Ladder:
             yield Tried(name, kept, self._figures(found), gain, time.perf_counter() - start, found)
             best = found if kept or best is None else best
         assert best is not None
-        return self._settled(best)
+        return (yield from self._settled(best))
 
     @property
     def _truth(self) -> Tensor:
@@ -94,14 +84,22 @@ class Ladder:
             return probed
         if rung.rung == "contrast":
             return (yield from self._contrast(rung))
+        if rung.rung == "mlp":
+            judge = yield from self._features("judge", "mlp")
+            learn = yield from self._features("learn", "mlp")
+            return (yield from mlp.mlp(self.job, rung, learn, judge, self.watch))
         assert best is not None
         return (yield from tune(self.job, rung, best.mapping, self.watch, self._below if rung.cached else None))
 
     def _verdict(self, best: Candidate | None, found: Candidate, last: bool) -> tuple[float | None, bool]:
-        if best is None or not len(found.scores) or not len(best.scores):
+        """The gain on the judging rows, and on those that both learnt from where both have scores of heads that never saw them."""
+        both = [] if best is None else [(best.scores, found.scores, self._truth)] * bool(len(found.scores))
+        if both and best.held is not None and found.held is not None:
+            both.append((best.held, found.held, self.job.target[self.job.learn]))
+        if not both:
             return None, True
         assert found.mapping.task is not None
-        verdict = self.job.compare(best.scores, found.scores, self._truth, found.mapping.task)
+        verdict = self.job.compare(*(torch.cat(each) for each in zip(*both, strict=True)), found.mapping.task)
         return verdict.gain, verdict.beyond_noise or (last and not self.judged)
 
     def _figures(self, found: Candidate) -> dict[str, float]:
@@ -180,14 +178,19 @@ class Ladder:
         facts = {"strength": head.strength}
         return Candidate(rung, Composed(self.job.codec, self.job.source, task), scores, head.out_of_fold, facts)
 
-    def _settled(self, best: Candidate) -> Candidate:
-        """The last candidate as it is served: a linear head is fitted once more, on the judging rows as well."""
+    def _settled(self, best: Candidate) -> Generator[Advance, None, Candidate]:
+        """The last candidate as it is served: a head on frozen features is fitted once more, on the judging rows as well."""
         task = best.mapping.task
-        if best.rung == "frozen" and self.job.refit:
+        assert task is not None
+        if best.rung in ("frozen", "mlp") and self.job.refit:
             rows = np.concatenate([self.job.learn, self.job.judge])
             both = torch.cat([self._pooled["learn"], self._pooled["judge"]])
-            head = self._fitted(both, rows, (self._strength,))
-            head.install(task.head)  # type: ignore[union-attr, arg-type]
+            if best.rung == "frozen":
+                self._fitted(both, rows, (self._strength,)).install(task.head)  # type: ignore[arg-type]
+            else:
+                plan = next(r for r in self.rungs if isinstance(r, Tuning) and r.rung == "mlp")
+                again = yield from mlp.trained(self.job, plan, both, self.job.target[rows])
+                task.load_state_dict(again.state_dict())
         if isinstance(task, Classify) and task.kind == "multi" and len(best.scores):
             task.choose_thresholds(best.scores, self._truth)
         return best

@@ -30,12 +30,14 @@ from mapsto.strategies.job import Candidate, Indices, Job, copied
 class Tuning:
     """A tuned rung as the plan resolved it: all that it computes follows from this, the job and the seed."""
 
-    rung: str = option(choices=("contrast", "partial", "lora", "full"), help="which parameters move")
+    rung: str = option(choices=("contrast", "mlp", "partial", "lora", "full"), help="which parameters move")
     steps: int = option(above=0, help="updates")
     batch: int = option(above=0, help="examples in one update")
     rate: float = option(above=0, help="peak learning rate")
     layers: int | None = option(None, least=1, help="upper blocks that 'partial' tunes")
     shots: int | None = option(None, least=1, help="rows of a class in one step of 'contrast'")
+    hidden: int | None = option(None, least=1, help="units of the hidden layer of 'mlp'")
+    folds: int | None = option(None, least=2, help="parts that are judged by an 'mlp' that never saw them")
     rank: int = option(8, least=1, help="rank of the LoRA matrices")
     cached: bool = option(False, help="whether the activations below the tuned blocks are kept")
     looks: int = option(4, least=1, help="how often validation looks, evenly over the run")

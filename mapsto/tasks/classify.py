@@ -1,6 +1,6 @@
 """Classes from one vector an example: one of K, any of K, or one of K in order.
 
-    scores = W · layer_norm(pooled) + b          W (K, D) and b (K,) start at zero, so training starts at chance loss
+    scores = W · h(layer_norm(pooled)) + b       W and b start at zero, so training starts at chance loss; h: nn.perceptron
     single, ordinal: softmax, cross-entropy      multi: K sigmoids, binary cross-entropy, a threshold for each label
 
 Shape letters: `B` examples, `D` width, `K` classes, `R` resamples.
@@ -20,7 +20,7 @@ from mapsto.core.contracts import Batch, Encoded, Loss, Task
 from mapsto.core.errors import ConfigError, suggestion
 from mapsto.metrics import classification
 from mapsto.metrics.classification import Floats
-from mapsto.nn import losses
+from mapsto.nn import losses, perceptron
 
 KINDS = ("single", "multi", "ordinal")
 
@@ -58,7 +58,7 @@ class Classify(Task):
 
     `names` are the K classes, in order for `ordinal`. `weights` (K,) multiply the loss of examples of a class (of the
     positive terms of a label, for `multi`). `thresholds` (K,) are the least probabilities at which a label of `multi`
-    is given; 0.5 until `choose_thresholds`.
+    is given; 0.5 until `choose_thresholds`. `hidden` units stand between the norm and the head, none where 0.
 
     Raises:
         ConfigError: unknown kind, too few or repeated names, or weights or thresholds that do not fit them.
@@ -70,21 +70,20 @@ class Classify(Task):
     weights: Tensor | None
 
     def __init__(self, width: int, kind: str, names: Sequence[str], thresholds: Sequence[float] | None = None,
-                 weights: Sequence[float] | None = None) -> None:  # fmt: skip
+                 weights: Sequence[float] | None = None, hidden: int = 0) -> None:  # fmt: skip
         super().__init__()
         _check(kind, names, thresholds, weights)
-        self.width, self.kind, self.names = width, kind, tuple(names)
+        self.width, self.kind, self.names, self.hidden = width, kind, tuple(names), hidden
         self.thresholds = tuple(thresholds or [0.5] * len(names)) if kind == "multi" else None
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.head = nn.Linear(width, len(names))
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.inner = perceptron.hidden(width, hidden)
+        self.head = perceptron.zeros(hidden or width, len(names))
         self.register_buffer("weights", None if weights is None else torch.tensor(weights), persistent=False)
 
     def score(self, encoded: Encoded) -> Tensor:
         """(B, K) float32 logits, in full precision also under autocast."""
         with torch.autocast(encoded.pooled.device.type, enabled=False):
-            return self.head(self.norm(encoded.pooled.float())).float()  # type: ignore[no-any-return]
+            return self.head(self.inner(self.norm(encoded.pooled.float()))).float()  # type: ignore[no-any-return]
 
     def loss(self, scores: Tensor, batch: Batch) -> Loss:
         """Target (B,) int64, or (B, K) float for `multi`; `weight` (B,) of the batch and class weights multiply."""
@@ -94,7 +93,8 @@ class Classify(Task):
             return Loss(*losses.weighed(values, weight))
         if self.weights is not None:
             weight = self.weights[target] if weight is None else self.weights[target] * weight
-        return Loss(*losses.weighed(losses.cross_entropy(scores, target), weight))
+        smoothing = perceptron.SMOOTHING if self.hidden else 0.0
+        return Loss(*losses.weighed(losses.cross_entropy(scores, target, smoothing), weight))
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """(B, K) float32: a distribution over the classes, or for `multi` one probability a label."""
@@ -141,7 +141,7 @@ class Classify(Task):
         """JSON keyword arguments of an equal task."""
         return {"width": self.width, "kind": self.kind, "names": list(self.names),
                 "thresholds": None if self.thresholds is None else list(self.thresholds),
-                "weights": None if self.weights is None else self.weights.tolist()}  # fmt: skip
+                "weights": None if self.weights is None else self.weights.tolist(), "hidden": self.hidden}  # fmt: skip
 
 
 def _best_threshold(probability: Floats, actual: Any) -> float:

@@ -1,6 +1,7 @@
 """A number from one vector an example.
 
-    score = w · layer_norm(pooled) + b, in units of the training target's deviation; value = mean + std · score
+    score = w · h(layer_norm(pooled)) + b, in units of the training target's deviation; value = mean + std · score
+    h: nn.perceptron
 
 The head starts at zero, so training starts at the loss of always answering the mean, 1. Shape letters: `B` examples,
 `D` width, `R` resamples.
@@ -19,7 +20,7 @@ from mapsto.core.contracts import Batch, Encoded, Loss, Task
 from mapsto.core.errors import ConfigError
 from mapsto.metrics import regression
 from mapsto.metrics.regression import Floats
-from mapsto.nn import losses
+from mapsto.nn import losses, perceptron
 
 
 @final
@@ -46,21 +47,20 @@ class Regress(Task):
     needs = ("target",)
     demands = "any"
 
-    def __init__(self, width: int, mean: float, std: float) -> None:
+    def __init__(self, width: int, mean: float, std: float, hidden: int = 0) -> None:
         super().__init__()
         if not (math.isfinite(mean) and 0 < std < math.inf):
             raise ConfigError(f"regress: expected a finite mean and a positive std, got {mean} and {std}; "
                               "check the target column")  # fmt: skip
-        self.width, self.mean, self.std = width, float(mean), float(std)
+        self.width, self.mean, self.std, self.hidden = width, float(mean), float(std), hidden
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.head = nn.Linear(width, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.inner = perceptron.hidden(width, hidden)
+        self.head = perceptron.zeros(hidden or width, 1)
 
     def score(self, encoded: Encoded) -> Tensor:
         """(B, 1) float32 standardised values, in full precision also under autocast."""
         with torch.autocast(encoded.pooled.device.type, enabled=False):
-            return self.head(self.norm(encoded.pooled.float())).float()  # type: ignore[no-any-return]
+            return self.head(self.inner(self.norm(encoded.pooled.float()))).float()  # type: ignore[no-any-return]
 
     def loss(self, scores: Tensor, batch: Batch) -> Loss:
         """Squared error against the standardised target (B,) float; `weight` (B,) of the batch multiplies."""
@@ -80,4 +80,4 @@ class Regress(Task):
 
     def spec(self) -> dict[str, Any]:
         """JSON keyword arguments of an equal task."""
-        return {"width": self.width, "mean": self.mean, "std": self.std}
+        return {"width": self.width, "mean": self.mean, "std": self.std, "hidden": self.hidden}

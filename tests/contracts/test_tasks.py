@@ -33,10 +33,12 @@ MADE = {
     "single": ("classify", {"kind": "single", "names": ["a", "b", "c"]}, _single, lambda t: math.log(3)),
     "weighted": ("classify", {"kind": "single", "names": ["a", "b", "c"], "weights": [1.0, 2.0, 5.0]}, _single,
                  lambda t: math.log(3)),
+    "hidden": ("classify", {"kind": "single", "names": ["a", "b", "c"], "hidden": 9}, _single, lambda t: math.log(3)),
     "ordinal": ("classify", {"kind": "ordinal", "names": ["low", "mid", "high"]}, _single, lambda t: math.log(3)),
     "multi": ("classify", {"kind": "multi", "names": ["x", "y"], "thresholds": [0.4, 0.6]}, _multi,
               lambda t: math.log(2)),
     "number": ("regress", {"mean": 3.0, "std": 2.0}, _number, lambda t: float(t.square().mean())),
+    "hidden number": ("regress", {"mean": 3.0, "std": 2.0, "hidden": 9}, _number, lambda t: float(t.square().mean())),
 }  # fmt: skip
 
 
@@ -70,7 +72,7 @@ class Toy(Encoder):
 @pytest.fixture(params=MADE)
 def case(request):
     line, arguments, targets, chance = MADE[request.param]
-    task: Task = TASKS.load(line)(width=WIDTH, **arguments)
+    task: Task = TASKS.load(line)(width=WIDTH, **arguments).eval()
     return task, targets, chance
 
 
@@ -179,7 +181,7 @@ def test_the_head_sees_only_what_is_encoded(case):
 def test_spec_round_trip(case):
     task, _, _ = case
     moved(task)
-    again = type(task)(**json.loads(json.dumps(task.spec())))
+    again = type(task)(**json.loads(json.dumps(task.spec()))).eval()
     again.load_state_dict(task.state_dict())
     assert again.spec() == task.spec()
     pooled = torch.randn(ROWS, WIDTH, generator=generator(4, "pooled"))

@@ -41,7 +41,7 @@ def test_two_kills_leave_no_trace(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["frozen", "partial", "lora", "full"])
+@pytest.mark.parametrize("strategy", ["frozen", "mlp", "partial", "lora", "full"])
 def test_twenty_random_moments_leave_no_trace(strategy: str, tmp_path: Path) -> None:
     expected, seconds = whole(tmp_path, strategy)
     met = 0

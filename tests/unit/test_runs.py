@@ -45,7 +45,7 @@ def climbed(**options: Any) -> tuple[list[events.Event], runs.Made]:
             return seen, end.value
 
 
-@pytest.mark.parametrize("strategy", ["zero-shot", "frozen", "contrast", "partial", "lora", "full"])
+@pytest.mark.parametrize("strategy", ["zero-shot", "frozen", "contrast", "mlp", "partial", "lora", "full"])
 def test_every_strategy_learns_saves_and_loads(strategy: str, data: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     extra = {"epochs": 1} if strategy in ("partial", "lora", "full") else {}

@@ -1,0 +1,34 @@
+"""What stands between a pooled vector and its scores, with or without one hidden layer.
+
+    scores = W · h(layer_norm(pooled)) + b        h(x) = x, or dropout(GELU(V·x + c))
+
+W and b start at zero, so training starts where nothing is known. Shape letters: `D` width, `H` hidden, `K` outputs.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mapsto.core.errors import ConfigError
+
+DROPOUT = 0.5  # of the hidden layer (Srivastava et al. 2014)
+SMOOTHING = 0.1  # of the classes that a hidden layer is trained on (Szegedy et al. 2016): without it, it learns wrong labels
+
+
+def hidden(width: int, size: int) -> nn.Module:
+    """h: (B, D) ↦ (B, H), or the identity where `size` H is 0.
+
+    Raises:
+        ConfigError: a size below 0.
+    """
+    if size < 0:
+        raise ConfigError(f"hidden: expected how many units the hidden layer has, 0 for none, got {size}; leave it out")
+    return nn.Sequential(nn.Linear(width, size), nn.GELU(), nn.Dropout(DROPOUT)) if size else nn.Identity()
+
+
+def zeros(width: int, outputs: int) -> nn.Linear:
+    """W (K, D) and b (K,), all 0."""
+    layer = nn.Linear(width, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
