@@ -56,7 +56,12 @@ def shaken(module: torch.nn.Module, seed: int = 0, by: float = 0.2) -> torch.nn.
 
 
 def made(
-    family: str = "bert", kind: str | None = "single", pair: str | None = None, max_length: int = 64, hidden: int = 0, **spec
+    family: str = "bert",
+    kind: str | None = "single",
+    pair: str | None = None,
+    max_length: int = 64,
+    hidden: int = 0,
+    **spec,
 ) -> Mapping:
     """A mapping of the family; `kind` as in Classify, or "number", or None for no task; `hidden` units in its head."""
     codec = TextCodec(tokenizer(family), max_length, pair=pair, types=family == "bert")

@@ -78,7 +78,9 @@ def bert(state: State, layers: int, eps: float, pooling: str, head: Head) -> Sta
     return _prefixed("bert.", state) | {"classifier.weight": out / _LINEAR, "classifier.bias": head.bias}
 
 
-def _feed(head: Head, width: int, inner: int, normed: float, small: float) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
+def _feed(
+    head: Head, width: int, inner: int, normed: float, small: float
+) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
     """The feed-forward's inner layer and outer matrix, and what reads the scores off their norm; `normed` t, `small` τ."""
     up, shift, down = torch.zeros(inner, width), torch.zeros(inner), torch.zeros(width, inner)
     if head.hidden is None:

@@ -44,7 +44,9 @@ def made(place, task=None, seed=0):
     task = task or Classify(WIDTH, "single", ["unlike", "like"])
     target = target if isinstance(task, Classify) else features[:, 0] * features[:, 1]
     source = mlp.Given(WIDTH)
-    return Job(None, source, task, [], target, "", learn, judge, CPU, seed, place, intervals.compare, refit=True), features
+    return Job(
+        None, source, task, [], target, "", learn, judge, CPU, seed, place, intervals.compare, refit=True
+    ), features
 
 
 def climb(job, features, after=10**9, plan=PLAN):
