@@ -258,9 +258,9 @@ class _Tuning:
         rate = (None if auto else request.rate) or mlp.RATE
         split = request.group or request.time or self.learn > heads.MOST_ROWS
         needed = self.learn > 3 and not split and (auto or self.table.test is None)
-        folds = heads.how_many_folds(self.learn) if needed else None
+        folds = heads.how_many_folds(self.learn) if needed else 0
         once = steps * (6 * (width + outputs) * hidden * batch / (mlp.SHARE * self.costs.flops) + mlp.STEP)
-        seconds = once * (1 + auto * 1.1 + (folds or 1) - 1)
+        seconds = once * (1 + auto * 1.1 + max(0, folds - 1))
         if seconds > left:
             self._why.append(("mlp", "left out", f"it takes {seconds:.0f} s and {max(0.0, left):.0f} s are left"))
             return None

@@ -93,13 +93,14 @@ class Ladder:
 
     def _verdict(self, best: Candidate | None, found: Candidate, last: bool) -> tuple[float | None, bool]:
         """The gain on the judging rows, and on those that both learnt from where both have scores of heads that never saw them."""
-        both = [] if best is None else [(best.scores, found.scores, self._truth)] * bool(len(found.scores))
-        if both and best.held is not None and found.held is not None:
-            both.append((best.held, found.held, self.job.target[self.job.learn]))
-        if not both:
+        if best is None or not len(found.scores) or not len(best.scores):
             return None, True
         assert found.mapping.task is not None
-        verdict = self.job.compare(*(torch.cat(each) for each in zip(*both, strict=True)), found.mapping.task)
+        a, b, truth = best.scores, found.scores, self._truth
+        if best.held is not None and found.held is not None:
+            a, b = torch.cat([a, best.held]), torch.cat([b, found.held])
+            truth = torch.cat([truth, self.job.target[self.job.learn]])
+        verdict = self.job.compare(a, b, truth, found.mapping.task)
         return verdict.gain, verdict.beyond_noise or (last and not self.judged)
 
     def _figures(self, found: Candidate) -> dict[str, float]:

@@ -97,7 +97,7 @@ def trained(job: Job, plan: Tuning, features: Tensor, target: Tensor,
 def scores(task: Task, features: Tensor) -> Tensor:
     """(N, K) scores of features (N, D)."""
     task.eval()
-    parts = features.split(1 << 16)  # rows whose hidden units are held at once
+    parts = torch.split(features, 1 << 16)  # rows whose hidden units are held at once
     return torch.cat([task.score(Encoded(p, torch.ones(len(p), dtype=torch.int64), p)) for p in parts])
 
 
