@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -35,12 +35,11 @@ EPOCHS = 3  # passes of a tuned rung over its rows, where nothing says otherwise
 @final
 @dataclass(frozen=True)
 class Costs:
-    """What this machine takes for this encoder on this data, in seconds where nothing else is said."""
+    """What this machine takes for this encoder on this data, in seconds."""
 
     row: float  # one training row, forward
     tests: float  # all rows that are only predicted
     head: float  # fitting a linear head on all rows
-    flops: float  # of products of matrices, a second
 
 
 def derive(request: TransferConfig, table: Table, start: Start) -> Plan:
@@ -52,13 +51,13 @@ def derive(request: TransferConfig, table: Table, start: Start) -> Plan:
     machine = probe()
     machine.settle()
     pace = measure(start, machine, table)
-    costs = _costs(table, start, pace, 1e9 * machine.gflops)
+    costs = _costs(table, start, pace)
     budget, why_budget = _budget(request, table, costs)
     rows, why_rows = _rows(request, table, costs, budget)
     few = bool(sizes := _sizes(table)) and contrast.suits(table.labels.kind, sizes)
     share, split, why_split = _split(request, table, rows, few)
     learn = max(1, round(rows * (1 - share)))
-    rungs, why_rungs = _rungs(request, table, start, costs, learn, sizes if few else [], budget)
+    rungs, why_rungs = _rungs(request, table, start, machine, costs, learn, sizes if few else [], budget)
     seconds = costs.row * rows + costs.head + costs.tests + sum(r.seconds for r in rungs if isinstance(r, Tuning))
     memory = _memory(start, rungs)
     reasons = (
@@ -85,7 +84,7 @@ def measure(start: Start, machine: Machine, table: Table, positions: int = 4096)
     return positions_of(batch) / best
 
 
-def _costs(table: Table, start: Start, pace: float, flops: float) -> Costs:
+def _costs(table: Table, start: Start, pace: float) -> Costs:
     def seconds(name: str) -> float:
         sizes = start.sizes[name]
         cut = np.minimum(sizes, start.codec.max_length) if start.codec.long == "cut" else sizes
@@ -94,7 +93,7 @@ def _costs(table: Table, start: Start, pace: float, flops: float) -> Costs:
     held = {name: rows for name, rows in table.parts().items() if rows is not None and name != "train"}
     outputs = max(1, len(table.labels.names))
     head = 2e-8 * len(table.train) * start.encoder.width * outputs + 0.3  # a few hundred passes over the features
-    return Costs(seconds("train"), sum(seconds(name) * len(rows) for name, rows in held.items()), head, flops)
+    return Costs(seconds("train"), sum(seconds(name) * len(rows) for name, rows in held.items()), head)
 
 
 def _budget(request: TransferConfig, table: Table, costs: Costs) -> tuple[float | None, str]:
@@ -147,8 +146,9 @@ def _split(request: TransferConfig, table: Table, rows: int, few: bool) -> tuple
 
 
 def _rungs(
-    request: TransferConfig, table: Table, start: Start, costs: Costs, learn: int, few: list[int], budget: float | None
-) -> tuple[tuple[Rung, ...], tuple[Reason, ...]]:
+    request: TransferConfig, table: Table, start: Start, machine: Machine, costs: Costs, learn: int, few: list[int],
+    budget: float | None,
+) -> tuple[tuple[Rung, ...], tuple[Reason, ...]]:  # fmt: skip
     """The rungs to climb; `few` holds the rows of each class where they are few."""
     named = isinstance(start.task, Classify) and zeroshot.telling(start.task.names)
     if request.strategy == "zero-shot" and not named:
@@ -161,7 +161,7 @@ def _rungs(
     if request.strategy in ("contrast", "partial", "lora") and not blocks:
         raise ConfigError(f"strategy {request.strategy!r} tunes blocks, and {start.origin.name} has none, only vectors of "
                           "words; use 'frozen' or 'full'")  # fmt: skip
-    tuning = _Tuning(request, table, start, costs, learn, few or _sizes(table))
+    tuning = _Tuning(request, table, start, machine, costs, learn, few or _sizes(table))
     rungs: list[Rung] = ["zero-shot"] if named and not few and request.strategy == "auto" else []
     rungs.append("frozen")
     if request.strategy != "auto" or few:
@@ -171,7 +171,8 @@ def _rungs(
         names = ("mlp", *("partial" if isinstance(start.encoder, Staged) else "lora",) * blocks, "full")
         left = math.inf if budget is None else 0.7 * budget - costs.row * learn / 0.9 - costs.tests - 2 * costs.head
     for name in names:
-        if (made := tuning(name, left)) is not None:
+        spared = 0.3 * (budget or 0.0) if name == "mlp" else 0.0  # its steps' pace is measured, not foretold
+        if (made := tuning(name, left + spared)) is not None:
             rungs.append(made)
             left -= made.seconds
     climbed = " → ".join(r if isinstance(r, str) else r.rung for r in rungs)
@@ -182,10 +183,10 @@ def _rungs(
 class _Tuning:
     """Makes the plans of tuned rungs and remembers why they are as they are."""
 
-    def __init__(self, request: TransferConfig, table: Table, start: Start, costs: Costs, learn: int,
+    def __init__(self, request: TransferConfig, table: Table, start: Start, machine: Machine, costs: Costs, learn: int,
                  sizes: list[int]) -> None:  # fmt: skip
-        self.request, self.table, self.start, self.costs, self.learn = request, table, start, costs, learn
-        self.sizes = sizes
+        self.request, self.table, self.start, self.machine = request, table, start, machine
+        self.costs, self.learn, self.sizes = costs, learn, sizes
         self.depth = len(start.encoder.depths)
         self.layers = min(request.layers or max(1, self.depth // 3), self.depth)
         self.batch = min(request.batch or (32 if learn >= 2000 else 16), learn)
@@ -247,7 +248,6 @@ class _Tuning:
         request, auto, width = self.request, self.request.strategy == "auto", self.start.encoder.width
         if auto and self.learn < mlp.LEAST:
             return None
-        hidden, outputs = mlp.HIDDEN * width, max(1, len(self.table.labels.names))
         batch = min(mlp.BATCH if auto else request.batch or mlp.BATCH, self.learn)
         per_epoch = -(-self.learn // batch)
         asked, steps, why = request.budget, mlp.EPOCHS * per_epoch, f"{mlp.EPOCHS} epochs"
@@ -259,15 +259,17 @@ class _Tuning:
         split = request.group or request.time or self.learn > heads.MOST_ROWS
         needed = self.learn > 3 and not split and (auto or self.table.test is None)
         folds = heads.how_many_folds(self.learn) if needed else 0
-        once = steps * (6 * (width + outputs) * hidden * batch / (mlp.SHARE * self.costs.flops) + mlp.STEP)
-        seconds = once * (1 + auto * 1.1 + max(0, folds - 1))
+        made = Tuning("mlp", steps, batch, rate, hidden=mlp.HIDDEN * width, folds=folds)
+        target = self.table.labels.encode(self.table.train.take(np.arange(batch)))
+        pace = mlp.pace(self.start.task, made, target, width, self.machine)
+        seconds = steps * (1 + auto * 1.1 + max(0, folds - 1)) / pace  # the last time on the judging rows as well
         if seconds > left:
             self._why.append(("mlp", "left out", f"it takes {seconds:.0f} s and {max(0.0, left):.0f} s are left"))
             return None
         told = f"; {folds} folds are judged by one that never saw them" if folds else ""
-        self._why.append(("mlp", f"{steps:,} steps of {batch}", f"{why}, {hidden:,} hidden units, {mlp.HIDDEN} for each of "
-                          f"the features' numbers{told}; rate {rate:g}"))  # fmt: skip
-        return Tuning("mlp", steps, batch, rate, hidden=hidden, folds=folds, seconds=seconds)
+        self._why.append(("mlp", f"{steps:,} steps of {batch}", f"{why}, {made.hidden:,} hidden units, {mlp.HIDDEN} for each "
+                          f"of the features' numbers{told}; rate {rate:g}"))  # fmt: skip
+        return replace(made, seconds=seconds)
 
     def _contrast(self) -> Tuning:
         made = contrast.plan(self.sizes, float(self.start.sizes["train"].mean()), self.request.seed,
