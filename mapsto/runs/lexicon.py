@@ -30,7 +30,8 @@ from mapsto.runs.config import PretrainConfig
 from mapsto.runs.extend import Source, source
 
 WIDTHS = {"tiny": 100, "small": 200, "base": 300}
-WINDOW, NEGATIVES, SAMPLE, RATE = 5, 5, 1e-3, 0.025  # word2vec's and gensim's own
+WINDOW, NEGATIVES, SAMPLE = 5, 5, 1e-3  # word2vec's and gensim's own
+RATES = {"skipgram": 0.025, "cbow": 0.05}  # as in word2vec.c; gensim's CBOW takes 0.025 and learns less: docs/log.md
 ONWARD = 1 / 2  # of the rate, for what has learnt already: see docs/log.md
 _BLOCK = 1 << 19  # positions of a step: some tenths of a second
 
@@ -103,7 +104,7 @@ class Data:
         block = min(_BLOCK, -(-count // 16))
         if self.source is not None:
             self.source.write(kernel.weights, self.codec.vocabulary)
-        rate = self.request.rate or (RATE if self.source is None else RATE * ONWARD)
+        rate = self.request.rate or RATES[self.request.objective] * (1 if self.source is None else ONWARD)
         settings = Settings(length, rate, block=block, threads=threads)
         self.compiling.append(kernel.compiled())
         return Sweep(kernel, settings)
