@@ -21,13 +21,13 @@ from mapsto.bundle.save import save
 from mapsto.codecs.roles import roles
 from mapsto.core import config
 from mapsto.core.config import option
+from mapsto.core.contracts import Encoder, Objective, Step
 from mapsto.core.contracts import Mapping as Composed
-from mapsto.core.contracts import Objective, Step
 from mapsto.core.durations import Duration
 from mapsto.core.errors import ConfigError, OutputError
 from mapsto.core.machine import Machine, probe
 from mapsto.engine.drive import JOURNAL, Noted, Watch, drive
-from mapsto.engine.loop import Run, Settings
+from mapsto.engine.loop import Run
 from mapsto.engine.watch import Asked, signals
 from mapsto.runs import events, flops, health, text
 from mapsto.runs import place as places
@@ -155,7 +155,7 @@ def _derived(request: PretrainConfig, data: Text) -> Plan:
     parameters = sum(p.numel() for p in (*encoder.parameters(), *objective.parameters()))
     length = request.budget or data.size.settings.steps
     work = flops.step(encoder, objective, [objective.corrupt(batch, request.seed, 0) for batch in batches(0)])
-    learner = Run(objective, encoder, batches, _settings(data, length), [("", 1.0)], machine, batches.per_epoch)
+    learner = _run(data, encoder, objective, length, machine)
     pace = learner.pace()
     steps = learner.total
     seconds = steps / pace
@@ -179,8 +179,10 @@ def _derived(request: PretrainConfig, data: Text) -> Plan:
                 memory=memory, reasons=reasons, source=marks.get("source"), vectors=marks.get("vectors"))  # fmt: skip
 
 
-def _settings(data: Text, steps: int | Duration) -> Settings:
-    return replace(data.size.settings, steps=steps)
+def _run(data: Text, encoder: Encoder, objective: Objective, steps: int | Duration, machine: Machine) -> Run:
+    batches, settings = data.batches(), replace(data.size.settings, steps=steps)
+    rules = [("", 1.0)] if data.table is None else data.table.rules(encoder)
+    return Run(objective, encoder, batches, settings, rules, machine, batches.per_epoch)
 
 
 def _told(plan: Plan) -> Planned:
@@ -198,10 +200,8 @@ class _Learning:
     def events(self) -> Stream:
         """The steps, the table, the bundle."""
         encoder, objective = self.data.made()
-        batches, machine = self.data.batches(), self.plan.machine
-        run = Run(
-            objective, encoder, batches, _settings(self.data, self.plan.steps), [("", 1.0)], machine, batches.per_epoch
-        )
+        machine = self.plan.machine
+        run = _run(self.data, encoder, objective, self.plan.steps, machine)
         looker = health.Health(self.data, objective, encoder, machine, self.plan.steps)
         watch = Watch(self.asked, self._overdue, self._overran, self.request.tensorboard)
         name = self.request.objective

@@ -4,9 +4,11 @@
     row(p) = s · u(p) Q                                Q (d, D): random, with orthonormal rows, so that all cosines are kept
 
 A word is cut as it stands in a text, with a space before it. A piece that is a whole word has that word's vector alone; what
-no such word holds is looked for in capitalised words, in upper case, then without the space. One factor s gives the rows
-the mean length that the random ones have, which the rate fits. A piece of no word, and every special token, keeps its
-random row.
+no such word holds is looked for in capitalised words, in upper case, then without the space. A piece of no word, and every
+special token, keeps its random row.
+
+Random rows are short, and a rate that lets them find their place within a few steps would throw vectors out of theirs. So
+the one factor s makes the rows as long as rows grow to be, and the table moves slower than all else (docs/log.md).
 
 Shape letters: `V` words, `P` pieces of the tokenizer, `d` numbers of a vector, `D` width.
 """
@@ -14,6 +16,7 @@ Shape letters: `V` words, `P` pieces of the tokenizer, `d` numbers of a vector, 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -35,6 +38,8 @@ from mapsto.runs.config import PretrainConfig
 from mapsto.runs.plan import Reason
 from mapsto.runs.size import SIZES, Size
 
+LONGER = 5.0  # times the mean length of random rows
+SLOWER = 0.1  # of the rate of everything else
 _FORMS = tuple((space, case) for space in (" ", "") for case in (str, str.capitalize, str.upper))
 
 
@@ -67,8 +72,14 @@ class Table:
             live.shape[1], rows.shape[1], generator=random.generator(seed, "vectors"), dtype=torch.double
         )
         rows = rows @ torch.linalg.qr(draw).Q.T
-        rows *= live[self.known].double().norm(dim=1).mean() / rows.norm(dim=1).mean()
+        rows *= LONGER * live[self.known].double().norm(dim=1).mean() / rows.norm(dim=1).mean()
         live[self.known] = rows.to(live.dtype)
+
+    def rules(self, encoder: Encoder) -> list[tuple[str, float | None]]:
+        """At which share of the rate each parameter of a run over `encoder` moves."""
+        assert isinstance(encoder, Lexical)
+        name = next(name for name, value in encoder.named_parameters() if value is encoder.words)
+        return [(f"^encoder\\.{re.escape(name)}$", SLOWER), ("", 1.0)]
 
 
 def read(request: PretrainConfig, shape: Size, tokenizer: bytes) -> Table:
