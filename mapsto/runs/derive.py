@@ -257,8 +257,7 @@ class _Tuning:
             steps, why = asked.steps(total=steps, per_epoch=per_epoch, batch=batch, rate=1.0), f"{asked}, as asked"
         rate = (None if auto else request.rate) or mlp.RATE
         split = request.group or request.time or self.learn > heads.MOST_ROWS
-        needed = self.learn > 3 and not split and (auto or self.table.test is None)
-        folds = heads.how_many_folds(self.learn) if needed else 0
+        folds = heads.how_many_folds(self.learn) if self.learn > 3 and not split else 0
         made = Tuning("mlp", steps, batch, rate, hidden=mlp.HIDDEN * width, folds=folds)
         target = self.table.labels.encode(self.table.train.take(np.arange(batch)))
         pace = mlp.pace(self.start.task, made, target, width, self.machine)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -46,6 +46,7 @@ class Tried:
     candidate: Candidate
 
 
+LEAST_SEEN = 200  # rows that a temperature is found on
 Rung = str | Tuning  # "zero-shot", "frozen", or a tuned rung's plan
 Climb = Generator[Advance | Step | Noted | Tried, None, Candidate]
 
@@ -192,6 +193,25 @@ class Ladder:
                 plan = next(r for r in self.rungs if isinstance(r, Tuning) and r.rung == "mlp")
                 again = yield from mlp.trained(self.job, plan, both, self.job.target[rows])
                 task.load_state_dict(again.state_dict())
+        best = self._tempered(best)
         if isinstance(task, Classify) and task.kind == "multi" and len(best.scores):
             task.choose_thresholds(best.scores, self._truth)
         return best
+
+    def _tempered(self, best: Candidate) -> Candidate:
+        """With probabilities as sure as rows that it never saw say; those of the linear heads that were fitted are so already."""
+        task, job = best.mapping.task, self.job
+        parts = (
+            [(best.scores, self._truth)]
+            if best.held is None
+            else [(best.scores, self._truth), (best.held, job.target[job.learn])]
+        )
+        seen = sum(len(scores) for scores, _ in parts)
+        if not isinstance(task, Classify) or best.rung in ("frozen", "contrast") or seen < LEAST_SEEN:
+            return best
+        scores, truth = (torch.cat(both) for both in zip(*((s, t) for s, t in parts if len(s)), strict=True))
+        by = heads.temperature(scores, truth, task.kind)
+        with torch.no_grad():
+            task.head.weight.mul_(by)
+            task.head.bias.mul_(by)
+        return replace(best, scores=best.scores * by, facts={**best.facts, "temperature": by})

@@ -153,9 +153,31 @@ def test_the_verdict_rests_on_every_row_that_both_never_saw(tmp_path, monkeypatc
     assert best.rung == "mlp"
     rows = np.concatenate([job.learn, job.judge])
     _, again = drained(mlp.trained(job, PLAN, features[rows], job.target[rows]))
+    with torch.no_grad():
+        again.head.weight.mul_(best.facts["temperature"])
+        again.head.bias.mul_(best.facts["temperature"])
     theirs = again.state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in best.mapping.task.state_dict().items())
     assert events[-1].done == events[-1].total == ROWS
+
+
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_the_temperature_costs_least(kind):
+    """Beside the loss itself at a grid of temperatures."""
+    draw = random.stream(0, "temperature")
+    scores = torch.from_numpy(3 * draw.normal(size=(400, 5)).astype(np.float32))
+    chance = (scores / 2.5).sigmoid() if kind == "multi" else (scores / 2.5).softmax(1)
+    target = torch.bernoulli(chance, generator=torch.manual_seed(0)) if kind == "multi" else torch.multinomial(
+        chance, 1, generator=torch.manual_seed(0))[:, 0]  # fmt: skip
+    cost = (
+        torch.nn.functional.binary_cross_entropy_with_logits if kind == "multi" else torch.nn.functional.cross_entropy
+    )
+    found = heads.temperature(scores, target, kind)
+    grid = [2 ** (e / 16) for e in range(-64, 65)]
+    best = min(grid, key=lambda t: float(cost(scores * t, target)))
+    assert found == pytest.approx(best, rel=0.05)
+    assert found == pytest.approx(0.4, rel=0.25)
+    assert heads.temperature(4 * scores, target, kind) == pytest.approx(found / 4, rel=1e-3)
 
 
 def test_a_size_below_zero_is_one_sentence():
