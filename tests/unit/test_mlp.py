@@ -5,16 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toys import CPU
+import toys
+from toys import CPU, data
 
 from mapsto.core import random
+from mapsto.core.contracts import Mapping as Composed
+from mapsto.core.contracts import select
 from mapsto.core.errors import ConfigError, Stopped
 from mapsto.engine.drive import Watch
 from mapsto.evaluation import intervals
 from mapsto.strategies import heads, mlp
 from mapsto.strategies.job import Job
 from mapsto.strategies.ladder import Ladder
-from mapsto.strategies.tune import Tuning
+from mapsto.strategies.tune import Tuning, tune
 from mapsto.tasks.classify import Classify
 from mapsto.tasks.regress import Regress
 
@@ -178,6 +181,37 @@ def test_the_temperature_costs_least(kind):
     assert found == pytest.approx(best, rel=0.05)
     assert found == pytest.approx(0.4, rel=0.25)
     assert heads.temperature(4 * scores, target, kind) == pytest.approx(found / 4, rel=1e-3)
+
+
+class Rows:
+    """A codec of numbered rows."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def encode(self, numbers):
+        return select(self.batch, torch.tensor(numbers))
+
+
+@pytest.mark.parametrize("rung", ["partial", "full"])
+def test_a_rung_above_it_tunes_its_hidden_layer_along(rung, tmp_path):
+    batch, (_, encoder) = data(80), toys.made()
+    target = (batch["lengths"] > batch["lengths"].median()).long()
+    codec, rows = Rows(batch), np.arange(80)
+    task = Classify(WIDTH, "single", ["short", "long"], hidden=16)
+    torch.nn.init.normal_(task.head.weight)
+    job = Job(codec, encoder, Classify(WIDTH, "single", ["short", "long"]), rows, target, "", rows[:60], rows[60:], CPU, 0,
+              tmp_path, intervals.compare)  # fmt: skip
+    plan = Tuning(rung, 4, 20, 1e-2, layers=1, looks=1)
+    watch = Watch(Asked(), lambda: False, lambda *_: None)
+    _, found = drained(tune(job, plan, Composed(codec, encoder, task), watch))
+    assert found.mapping.task.hidden == 16
+    moved = [
+        name
+        for name, value in found.mapping.task.state_dict().items()
+        if not torch.equal(value, task.state_dict()[name])
+    ]
+    assert moved == ["inner.0.weight", "inner.0.bias", "head.weight", "head.bias"]
 
 
 def test_a_size_below_zero_is_one_sentence():
