@@ -103,6 +103,7 @@ class Text:
         if held:  # however few they are, they can be looked at
             sizes = np.diff(self.store.starts)[chosen]
             sizes = sizes[sizes > pairs] + sum(map(len, (*window, *document)))
+            context = min(context, int(max(sizes, default=context)))
             budget = max(context, min(budget, int(sizes.sum())))
         made = Packed(self.store, context, budget, self.request.seed, documents=chosen, window=window, document=document,
                       jitter=causal and not held, least=1 + pairs, purpose="held" if held else "order")  # fmt: skip

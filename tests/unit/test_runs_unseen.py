@@ -57,6 +57,9 @@ def test_the_loss_and_the_bits_of_a_causal_model(tmp_path: Path, capsys: pytest.
     total, count = by_hand(model, [*fresh, fresh[0]])
     assert found["loss"] == pytest.approx(total / count, rel=1e-4)
     assert found["bytes"] == sum(map(len, fresh)) + len(fresh[0])
+    total, count = by_hand(model, fresh[:1])  # a text that is shorter than a window
+    short = mapsto.evaluate(out, written(tmp_path / "short.jsonl", fresh[:1])).plain()["figures"]
+    assert short["loss"] == pytest.approx(total / count, rel=1e-4)
     vocabulary = math.exp(found["uniform"])
     assert vocabulary == pytest.approx(model.mapping.encoder.spec()["vocabulary"])
     assert found["bits_per_byte"] > 0
