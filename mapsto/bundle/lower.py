@@ -1,8 +1,8 @@
 """A pooled, normalised head, linear or with one hidden layer, written as one more layer of a stock architecture, exactly.
 
-Mapsto's head is  z = W · h(n(m)) + b,  n(m) = (m − mean m) / √(var m + ε_h),  m the pooled last states, h(x) = x or GELU(V·x + c). The sequence
-classifiers of `transformers` know no such pooling, but a layer of theirs can be given weights that compute it. All
-scales below are powers of two or meet a value once, so nothing is lost but the usual rounding.
+Mapsto's head is  z = W · h(n(m)) + b,  n(m) = (m − mean m) / √(var m + ε_h),  m the pooled last states, and h(x) = x or
+GELU(V·x + c). The sequence classifiers of `transformers` know no such pooling, but a layer of theirs can be given weights
+that compute it. All scales below are powers of two or meet a value once, so nothing is lost but the usual rounding.
 
 BERT (post-norm, layer-norm ε, classifier behind tanh(dense(first state))). With r = 2⁻ᵏ tiny and s = √(ε / ε_h):
     last norm      γ ← rγ, β ← rβ                       the states become r·x

@@ -93,16 +93,22 @@ class Ladder:
         return (yield from tune(self.job, rung, best.mapping, self.watch, self._below if rung.cached else None))
 
     def _verdict(self, best: Candidate | None, found: Candidate, last: bool) -> tuple[float | None, bool]:
-        """The gain on the judging rows, and on those that both learnt from where both have scores of heads that never saw them."""
+        """The gain on the rows that neither learnt from."""
         if best is None or not len(found.scores) or not len(best.scores):
             return None, True
         assert found.mapping.task is not None
-        a, b, truth = best.scores, found.scores, self._truth
-        if best.held is not None and found.held is not None:
-            a, b = torch.cat([a, best.held]), torch.cat([b, found.held])
-            truth = torch.cat([truth, self.job.target[self.job.learn]])
+        (a, b), truth = self._unseen(best, found)
         verdict = self.job.compare(a, b, truth, found.mapping.task)
         return verdict.gain, verdict.beyond_noise or (last and not self.judged)
+
+    def _unseen(self, *found: Candidate) -> tuple[list[Tensor], Tensor]:
+        """Each one's scores of the rows that none of them learnt from, and their targets: the judging rows and, where all
+        have scores of them by heads that never saw them, the learning rows."""
+        held = [one.held for one in found if one.held is not None]
+        if len(held) < len(found):
+            return [one.scores for one in found], self._truth
+        truth = torch.cat([self._truth, self.job.target[self.job.learn]])
+        return [torch.cat([one.scores, scores]) for one, scores in zip(found, held, strict=True)], truth
 
     def _figures(self, found: Candidate) -> dict[str, float]:
         """On the judging rows; where there are none, on rows by heads that never saw them."""
@@ -199,17 +205,10 @@ class Ladder:
         return best
 
     def _tempered(self, best: Candidate) -> Candidate:
-        """With probabilities as sure as rows that it never saw say; those of the linear heads that were fitted are so already."""
-        task, job = best.mapping.task, self.job
-        parts = (
-            [(best.scores, self._truth)]
-            if best.held is None
-            else [(best.scores, self._truth), (best.held, job.target[job.learn])]
-        )
-        seen = sum(len(scores) for scores, _ in parts)
-        if not isinstance(task, Classify) or best.rung in ("frozen", "contrast") or seen < LEAST_SEEN:
+        """With probabilities as sure as unseen rows say; those of a linear head that was fitted are so already."""
+        task, ((scores,), truth) = best.mapping.task, self._unseen(best)
+        if not isinstance(task, Classify) or best.rung in ("frozen", "contrast") or len(scores) < LEAST_SEEN:
             return best
-        scores, truth = (torch.cat(both) for both in zip(*((s, t) for s, t in parts if len(s)), strict=True))
         by = heads.temperature(scores, truth, task.kind)
         with torch.no_grad():
             task.head.weight.mul_(by)

@@ -3,9 +3,9 @@
     scores = W · dropout(GELU(V · layer_norm(feature) + c)) + b
 
 Training sees what the norm gives less its mean over the rows, so that no direction outweighs the others; afterwards the
-mean goes into the bias, c − V · mean. Features are computed once, so an epoch costs 6 operations a weight and row, seconds where tuning takes minutes. For the
-verdict each fold's rows are scored by a layer that was trained without them: with the judging rows alone, gains of a
-few in a thousand drown in noise.
+mean goes into the bias, c − V · mean. Features are computed once, so an epoch costs 6 operations a weight and row, seconds
+where tuning takes minutes. For the verdict each fold's rows are scored by a layer that was trained without them: with
+the judging rows alone, gains of a few in a thousand drown in noise.
 
 Shape letters: `N` rows, `D` width, `K` outputs.
 """
