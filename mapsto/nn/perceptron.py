@@ -12,7 +12,7 @@ from torch import nn
 from mapsto.core.errors import ConfigError
 
 DROPOUT = 0.5  # of the hidden layer (Srivastava et al. 2014)
-SMOOTHING = 0.1  # of the classes it is trained on (Szegedy et al. 2016): without it, it learns wrong labels
+SMOOTHING = 0.1  # of the classes that a hidden layer learns (Szegedy et al. 2016): else it learns wrong labels too
 
 
 def hidden(width: int, size: int) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mapsto.evaluation import baselines, suite
 from mapsto.runs.prepare import Table
-from mapsto.strategies import mlp
+from mapsto.strategies import heads
 from mapsto.strategies.job import Candidate, Indices, Job
 from mapsto.strategies.ladder import Tried
 from mapsto.tasks.classify import Classify
@@ -75,7 +75,7 @@ def _scores(test: Job, rungs: Mapping[str, Candidate]) -> dict[str, Tensor]:
         assert task is not None
         if encoder is test.source:
             pooled = test.pooled(encoder, rows) if pooled is None else pooled
-            found[name] = mlp.scores(task, pooled)
+            found[name] = heads.scores(task, pooled)
         else:
             found[name] = test.scores(encoder, task, rows)
     return found

@@ -6,7 +6,8 @@ its say only here, where a budget becomes rungs and steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -18,6 +19,13 @@ from mapsto.strategies.ladder import Rung
 from mapsto.strategies.tune import Tuning
 
 Reason = tuple[str, str, str]  # what, its value, why
+OVERRUN = 1.5  # budgets after which training ends before its time
+
+
+def overdue(budget: float | None) -> Callable[[], bool]:
+    """Asks whether training should end now, so many seconds being the budget from this call on; without one, never."""
+    begun = time.perf_counter()
+    return lambda: budget is not None and time.perf_counter() - begun > OVERRUN * budget
 
 
 @final

@@ -5,7 +5,6 @@ read the text → plan → learn → judge on held-out documents → save
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,10 +33,8 @@ from mapsto.runs import place as places
 from mapsto.runs.config import WORDS, PretrainConfig
 from mapsto.runs.events import Event, Finished, Found, Judged, Planned, Progress
 from mapsto.runs.place import Place
-from mapsto.runs.plan import Reason
+from mapsto.runs.plan import Reason, overdue
 from mapsto.runs.text import Text
-
-OVERRUN = 1.5  # budgets after which a run ends before its time
 
 
 @final
@@ -195,7 +192,7 @@ class _Learning:
 
     def __init__(self, request: PretrainConfig, data: Text, plan: Plan, place: Place, asked: Asked) -> None:
         self.request, self.data, self.plan, self.place, self.asked = request, data, plan, place, asked
-        self.begun = time.perf_counter()
+        self.overdue = overdue(plan.budget)
 
     def events(self) -> Stream:
         """The steps, the table, the bundle."""
@@ -203,7 +200,7 @@ class _Learning:
         machine = self.plan.machine
         run = _run(self.data, encoder, objective, self.plan.steps, machine)
         looker = health.Health(self.data, objective, encoder, machine, self.plan.steps)
-        watch = Watch(self.asked, self._overdue, self._overran, self.request.tensorboard)
+        watch = Watch(self.asked, self.overdue, self._overran, self.request.tensorboard)
         name = self.request.objective
         before = None if self.data.start is None else looker.before()
         for event in drive(run, self.place.work / name, name, watch, looker, looker.planned.count, self.plan.stop):
@@ -224,10 +221,6 @@ class _Learning:
         end = self.plan.stop or self.plan.steps
         return Progress(self.request.objective, event.index, end, event.loss, 1 / event.seconds, "steps",
                         (end - event.index) * event.seconds)  # fmt: skip
-
-    def _overdue(self) -> bool:
-        budget = self.plan.budget
-        return budget is not None and time.perf_counter() - self.begun > OVERRUN * budget
 
     def _overran(self, name: str, step: int) -> None:
         """Write down where the budget ended the run, before it ends: a resumed or repeated one ends there too."""

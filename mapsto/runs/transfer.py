@@ -37,13 +37,11 @@ from mapsto.runs.derive import derive
 from mapsto.runs.events import Climbed, Event, Finished, Found, Judged, Noted, Planned, Progress, Receipted
 from mapsto.runs.judge import judged
 from mapsto.runs.place import Place
-from mapsto.runs.plan import Plan
+from mapsto.runs.plan import Plan, overdue
 from mapsto.runs.prepare import Start, Table
 from mapsto.strategies.job import Advance, Job
 from mapsto.strategies.ladder import Ladder, Tried
 from mapsto.strategies.tune import Tuning
-
-OVERRUN = 1.5  # budgets after which a tuned rung ends before its time
 
 
 @final
@@ -128,7 +126,7 @@ class _Climb:
         self.tried: list[Tried] = []
         self.pace = (0, 0.0)  # positions and seconds of the steps of the rung at work
         self.job = _job(request, table, start, plan, place)
-        self.watch = Watch(asked, self._overdue, self._overran, request.tensorboard)
+        self.watch = Watch(asked, overdue(plan.budget), self._overran, request.tensorboard)
 
     def events(self) -> Stream:
         """The climb, the table, the receipt, the bundle."""
@@ -176,10 +174,6 @@ class _Climb:
             rung = next(r for r in self.plan.rungs[len(self.tried) :] if isinstance(r, Tuning))
             yield Progress(rung.rung, event.index, rung.stop or rung.steps, event.loss, 1 / event.seconds,
                            "steps", event.seconds * ((rung.stop or rung.steps) - event.index))  # fmt: skip
-
-    def _overdue(self) -> bool:
-        budget = self.plan.budget
-        return budget is not None and time.perf_counter() - self.begun > OVERRUN * budget
 
     def _overran(self, rung: str, step: int) -> None:
         """Write down where the budget ended a rung, before it ends: a resumed or repeated run ends there too."""

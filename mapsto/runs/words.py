@@ -9,7 +9,6 @@ same bytes however often it is stopped; several add to the same table at once an
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
@@ -35,8 +34,8 @@ from mapsto.runs.config import PretrainConfig
 from mapsto.runs.events import Event, Judged, Progress
 from mapsto.runs.lexicon import ONWARD, Data
 from mapsto.runs.place import Place
-from mapsto.runs.plan import Reason
-from mapsto.runs.pretrain import OVERRUN, Made, Plan, Stream, finished
+from mapsto.runs.plan import Reason, overdue
+from mapsto.runs.pretrain import Made, Plan, Stream, finished
 
 _LEAST, _MOST, _ENOUGH = 5, 40, 30_000_000  # passes over the text; words in all, where it is small
 
@@ -105,14 +104,14 @@ class Learning:
 
     def __init__(self, request: PretrainConfig, data: Data, plan: Plan, place: Place, asked: Asked) -> None:
         self.request, self.data, self.plan, self.place, self.asked = request, data, plan, place, asked
-        self.begun = time.perf_counter()
+        self.overdue = overdue(plan.budget)
 
     def events(self) -> Stream:
         """The steps, the figures, the bundle."""
         name, plan = self.request.objective, self.plan
         run = self.data.sweep(Duration(plan.steps, "steps"), plan.machine.threads)
         before = None if self.data.source is None else self._loss(*self.data.twin(run))
-        watch = Watch(self.asked, self._overdue, self._overran, self.request.tensorboard)
+        watch = Watch(self.asked, self.overdue, self._overran, self.request.tensorboard)
         seconds, positions = 0.0, 0
         for event in drive(run, self.place.work / name, name, watch, None, 1, plan.stop):
             if isinstance(event, Step):
@@ -143,10 +142,6 @@ class Learning:
         total, pace = (self.plan.stop or self.plan.steps) * run.settings.block, event.positions / event.seconds
         done = event.index * run.settings.block
         return Progress(self.request.objective, done, total, event.loss, pace, "words", (total - done) / pace)
-
-    def _overdue(self) -> bool:
-        budget = self.plan.budget
-        return budget is not None and time.perf_counter() - self.begun > OVERRUN * budget
 
     def _overran(self, name: str, step: int) -> None:
         """Write down where the budget ended the run, before it ends: a resumed or repeated one ends there too."""

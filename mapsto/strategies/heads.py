@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mapsto.core import random
+from mapsto.core.contracts import Encoded, Task
 
 STRENGTHS = tuple(10 ** (e / 2) for e in range(8, -2, -1))  # 10000, 3162, 1000, …, 0.3
 MOST_ROWS = 20_000  # cross-validation looks at no more: a strength needs no more to be chosen well
@@ -107,6 +108,13 @@ def folds(target: NDArray[Any], kind: str, count: int, seed: int, groups: NDArra
     fold = np.empty(len(target), np.int64)
     fold[order] = np.arange(len(target)) % count
     return fold
+
+
+@torch.inference_mode()
+def scores(task: Task, features: Tensor) -> Tensor:
+    """(N, K) scores of features (N, D) under any head."""
+    parts = torch.split(features, 1 << 16)  # rows whose hidden units are held at once
+    return torch.cat([task.score(Encoded(p, torch.ones(len(p), dtype=torch.int64), p)) for p in parts])
 
 
 def temperature(scores: Tensor, target: Tensor, kind: str) -> float:

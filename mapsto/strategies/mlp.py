@@ -79,7 +79,7 @@ def mlp(job: Job, plan: Tuning, learn: Tensor, judge: Tensor,
     task, held = served(), None
     if plan.folds and run.index == plan.steps:
         held = yield from _held(job, plan, learn, target)
-    found = scores(task, judge) if len(judge) else torch.empty(0)
+    found = heads.scores(task, judge) if len(judge) else torch.empty(0)
     return Candidate(plan.rung, Composed(job.codec, job.source, task), found, held, {"steps": run.index})
 
 
@@ -99,13 +99,6 @@ def pace(task: Task, plan: Tuning, target: Tensor, width: int, machine: Machine)
     return _run(task, plan, features, target, plan.steps, 0, machine)[0].pace()
 
 
-@torch.inference_mode()
-def scores(task: Task, features: Tensor) -> Tensor:
-    """(N, K) scores of features (N, D)."""
-    parts = torch.split(features, 1 << 16)  # rows whose hidden units are held at once
-    return torch.cat([task.score(Encoded(p, torch.ones(len(p), dtype=torch.int64), p)) for p in parts])
-
-
 def _held(job: Job, plan: Tuning, features: Tensor, target: Tensor) -> Generator[Advance, None, Tensor]:
     """(N, K) scores of each row by a head that never saw it."""
     kind = job.task.kind if isinstance(job.task, Classify) else "number"
@@ -114,7 +107,7 @@ def _held(job: Job, plan: Tuning, features: Tensor, target: Tensor) -> Generator
     for number in range(plan.folds):
         seen = fold != number
         task = yield from trained(job, plan, features[seen], target[seen], f"{plan.rung} folds", done, total)
-        parts.append(scores(task, features[~seen]))
+        parts.append(heads.scores(task, features[~seen]))
         done += int(seen.sum())
     return torch.cat(parts)[torch.argsort(torch.argsort(fold, stable=True))]
 

@@ -123,7 +123,7 @@ def test_held_scores_are_of_layers_that_never_saw_the_row(whole):
     fold = torch.from_numpy(heads.folds(target.numpy(), "single", 3, job.seed))
     for number in range(3):
         _, alone = drained(mlp.trained(job, PLAN, learn[fold != number], target[fold != number]))
-        torch.testing.assert_close(found.held[fold == number], mlp.scores(alone, learn[fold == number]))
+        torch.testing.assert_close(found.held[fold == number], heads.scores(alone, learn[fold == number]))
 
 
 def test_folds_are_told_as_rows_that_rise_to_all(whole):
