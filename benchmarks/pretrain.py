@@ -2,7 +2,7 @@
 
     python -m benchmarks.pretrain --data DATA --jobs shakespeare imdb waimai objectives continued [--budget 20min]
 
-Every run is a process of its own with a cache of its own. Results go to `benchmarks/results/JOB.json` as they come.
+Every run is a process of its own with a cache of its own. Results go to `benchmarks/results/pretrain-JOB.json` as they come.
 
     shakespeare  tiny Shakespeare by characters: our whole command against the Trainer's steps alone
     imdb         masked on unlabelled reviews, then 250 labels a class: with and without a table that starts from word
@@ -110,9 +110,9 @@ def _pretrained(job: str, asked: Asked, work: Path, texts: list[str], train: str
     return found
 
 
-def _gain(rows: list[dict[str, float]], kind: str) -> dict[str, float] | None:
-    """By how much a kind is above random weights on the same rows, with its 95% interval by Student's t."""
-    gains = [row[kind] - row["random"] for row in rows if kind in row]
+def _gain(rows: list[dict[str, float]], kind: str, beside: str = "random") -> dict[str, float] | None:
+    """By how much a kind is above another on the same rows, with its 95% interval by Student's t."""
+    gains = [row[kind] - row[beside] for row in rows if kind in row]
     if len(gains) < 2:
         return None
     mean, spread = statistics.mean(gains), statistics.stdev(gains) / math.sqrt(len(gains)) * T95[len(gains) - 1]
@@ -175,13 +175,13 @@ NAMES["masked+nsp"] = ["--objective", "masked", "--nsp"]
 
 
 def continued(asked: Asked, work: Path) -> dict[str, Any]:
-    """MiniLM before and after the reviews, 50 labels a class."""
+    """MiniLM before and after the reviews, 50 labels a class, a linear head on what it makes of them."""
     place = asked.data / "text/imdb"
-    train, test = _tables(pd.read_parquet(place / "train.parquet"), pd.read_parquet(place / "test.parquet"), work, 2000)
+    train, test = _tables(pd.read_parquet(place / "train.parquet"), pd.read_parquet(place / "test.parquet"), work, 1000)
     out = str(work / "minilm")
     told = ours(["pretrain", str(place / "unlabelled.parquet"), "--objective", "masked", "--from", "minilm",
                  "--budget", asked.budget, "--out", out])  # fmt: skip
-    found: dict[str, Any] = {"pretrained": _figures(told), "rows": []}
+    rows: list[dict[str, float]] = []
     for seed in SEEDS:
         common = [
             train,
@@ -194,10 +194,11 @@ def continued(asked: Asked, work: Path) -> dict[str, Any]:
             "--seed",
             str(seed),
             "--strategy",
-            "full",
+            "frozen",
         ]
         before, after = (accuracy(ours(["transfer", *common, "--from", source])) for source in ("minilm", out))
-        found["rows"].append({"seed": seed, "before": before, "after": after})
+        rows.append({"before": before, "after": after})
+        found = {"pretrained": _figures(told), "rows": rows, "gain": _gain(rows, "after", "before")}
         _told("continued", found)
     return found
 
@@ -209,7 +210,9 @@ JOBS: dict[str, Callable[[Asked, Path], dict[str, Any]]] = {
 
 def _told(job: str, found: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{job}.json").write_text(json.dumps({"job": job, "machine": describe(), **found}, indent=2) + "\n")
+    (RESULTS / f"pretrain-{job}.json").write_text(
+        json.dumps({"job": job, "machine": describe(), **found}, indent=2) + "\n"
+    )
 
 
 def main() -> None:

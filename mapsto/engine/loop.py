@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -133,27 +134,28 @@ class Run(Iterator[Step]):
         seconds = time.perf_counter() - start
         return Step(self.index, loss, parts, norm, rate, sums.examples, sums.positions, seconds)
 
-    def pace(self, tries: int = 3) -> float:
-        """Steps a second, from the best of `tries` next steps that change nothing: their updates have the rate 0.
+    def pace(self, seconds: float = 0.0) -> float:
+        """Steps a second: the median of the next steps, three or as many as fit in `seconds`; they change nothing, as
+        their updates have the rate 0.
 
-        The best, since the first step prepares what the others find prepared, and another process may disturb any.
+        The median, since the first step prepares what the others find prepared, and another process may disturb any.
         """
         buffers = {name: value.clone() for name, value in self._buffers.items()}  # running statistics
         moments = {name: value.clone() for name, value in self._optimiser.state().items()}
-        best = math.inf
-        for extra in range(tries):
+        took: list[float] = []
+        while len(took) < 3 or sum(took) < seconds:
             start = time.perf_counter()
-            sums = self._gradients(self.index + extra)
+            sums = self._gradients(self.index + len(took))
             norm = self._optimiser.norm(sums.count, self.settings.clip) if sums.count else math.nan
             if math.isfinite(norm):
                 with self.machine.autocast():
                     self._optimiser.update(0.0)
-            best = min(best, time.perf_counter() - start)
+            took.append(time.perf_counter() - start)
         self._optimiser.clear()
         self._optimiser.restore(moments)
         for name, value in self._buffers.items():
             value.copy_(buffers[name])
-        return 1.0 / best
+        return 1.0 / statistics.median(took)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that resuming needs: live tensors (save or copy them before the next step) and JSON values.

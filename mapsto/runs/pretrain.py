@@ -5,7 +5,7 @@ read the text → plan → learn → judge on held-out documents → save
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -26,7 +26,7 @@ from mapsto.core.durations import Duration
 from mapsto.core.errors import ConfigError, OutputError
 from mapsto.core.machine import Machine, probe
 from mapsto.engine.drive import JOURNAL, Noted, Watch, drive
-from mapsto.engine.loop import Run
+from mapsto.engine.loop import Run, Settings
 from mapsto.engine.watch import Asked, signals
 from mapsto.runs import events, flops, health, text
 from mapsto.runs import place as places
@@ -35,6 +35,9 @@ from mapsto.runs.events import Event, Finished, Found, Judged, Planned, Progress
 from mapsto.runs.place import Place
 from mapsto.runs.plan import Reason, overdue
 from mapsto.runs.text import Text
+
+_MEASURED = 0.01  # of a budget, to find out how many steps it is
+_HEAD, _HEAD_RATE = 0.2, 1e-3  # a new head learns alone first: steps for each step of all, and what shallow nets take
 
 
 @final
@@ -46,6 +49,7 @@ class Plan:
     text: str  # sha256
     tokenizer: str  # sha256
     steps: int = option(above=0, help="updates")
+    head: int = option(0, least=0, help="updates before them, of a new head alone")
     probe: str | None = None  # sha256
     stop: int | None = option(None, least=1, help="the step at which the budget ended the run before its time")
     budget: float | None = option(None, above=0, help="seconds after which the run ends before its time")
@@ -152,10 +156,15 @@ def _derived(request: PretrainConfig, data: Text) -> Plan:
     parameters = sum(p.numel() for p in (*encoder.parameters(), *objective.parameters()))
     length = request.budget or data.size.settings.steps
     work = flops.step(encoder, objective, [objective.corrupt(batch, request.seed, 0) for batch in batches(0)])
-    learner = _run(data, encoder, objective, length, machine)
-    pace = learner.pace()
-    steps = learner.total
-    seconds = steps / pace
+    budget = length.amount if isinstance(length, Duration) and length.unit == "seconds" else None
+    learner = _run(data, encoder, objective, length if budget is None else 1, machine)
+    pace = learner.pace(_MEASURED * (budget or 0.0))
+    head = _HEAD if data.start is not None and data.start.new else 0.0
+    each = 1 / pace + (head / _headed(data, encoder, objective, 1, machine).pace() if head else 0.0)
+    steps = learner.total if budget is None else max(1, int(budget / each))
+    each += health.looks(data, steps).share / pace
+    if budget is not None:
+        steps = max(1, int(budget / each))
     memory = 4.0 * parameters * 4 + 4e8
     reasons: tuple[Reason, ...] = (
         *(reason for reason in data.size.reasons if reason[0] != "horizon" or request.budget is None),
@@ -168,12 +177,23 @@ def _derived(request: PretrainConfig, data: Text) -> Plan:
             "on this machine",
         ),
         ("length", f"{steps:,} steps", f"{steps / batches.per_epoch:.1f} passes over the text"),
+        *(
+            (
+                (
+                    "head first",
+                    f"{round(head * steps):,} steps before them",
+                    "of the new head alone, lest its first guesses undo what the encoder knows",
+                ),
+            )
+            if head
+            else ()
+        ),
         health.looks(data, steps).reason(),
     )
-    budget = length.amount if isinstance(length, Duration) and length.unit == "seconds" else None
     marks = data.fingerprints()
-    return Plan(machine, marks["text"], marks["tokenizer"], steps, marks.get("probe"), budget=budget, seconds=seconds,
-                memory=memory, reasons=reasons, source=marks.get("source"), vectors=marks.get("vectors"))  # fmt: skip
+    return Plan(machine, marks["text"], marks["tokenizer"], steps, round(head * steps), marks.get("probe"), budget=budget,
+                seconds=steps * each, memory=memory, reasons=reasons, source=marks.get("source"),
+                vectors=marks.get("vectors"))  # fmt: skip
 
 
 def _run(data: Text, encoder: Encoder, objective: Objective, steps: int | Duration, machine: Machine) -> Run:
@@ -182,62 +202,90 @@ def _run(data: Text, encoder: Encoder, objective: Objective, steps: int | Durati
     return Run(objective, encoder, batches, settings, rules, machine, batches.per_epoch)
 
 
+def _headed(data: Text, encoder: Encoder, objective: Objective, steps: int, machine: Machine) -> Run:
+    """A new head on an encoder that stands still (linear probing before fine-tuning: Kumar et al. 2022)."""
+    settings = Settings(steps, rate=_HEAD_RATE, warmup=Duration(0.1, "fraction"), seed=data.request.seed)
+    return Run(objective, encoder, data.batches(), settings, [(r"^encoder\.", None), ("", 1.0)], machine)
+
+
 def _told(plan: Plan) -> Planned:
     return Planned(tuple("\t".join(r) for r in plan.reasons), plan.plain(), plan.seconds, plan.memory)
 
 
-@final
-class _Learning:
-    """One run between its plan and its bundle."""
+class Learning:
+    """One run between its plan and its bundle: what those that learn an encoder and those that learn words share."""
 
-    def __init__(self, request: PretrainConfig, data: Text, plan: Plan, place: Place, asked: Asked) -> None:
-        self.request, self.data, self.plan, self.place, self.asked = request, data, plan, place, asked
-        self.overdue = overdue(plan.budget)
+    def __init__(self, request: PretrainConfig, data: Any, plan: Plan, place: Place, asked: Asked) -> None:
+        self.request, self.data, self.plan, self.place = request, data, plan, place
+        self.watch = Watch(asked, overdue(plan.budget), self._overran, request.tensorboard)
 
-    def events(self) -> Stream:
-        """The steps, the table, the bundle."""
-        encoder, objective = self.data.made()
-        machine = self.plan.machine
-        run = _run(self.data, encoder, objective, self.plan.steps, machine)
-        looker = health.Health(self.data, objective, encoder, machine, self.plan.steps)
-        watch = Watch(self.asked, self.overdue, self._overran, self.request.tensorboard)
-        name = self.request.objective
-        before = None if self.data.start is None else looker.before()
-        for event in drive(run, self.place.work / name, name, watch, looker, looker.planned.count, self.plan.stop):
-            yield self._shown(event)
-        table = health.table(self.data, looker.last(), self.data.chance(objective), before)
-        yield Judged(tuple(table["lines"]), table)
-        facts = self._facts(table, objective)
-        mapping = Composed(self.data.codec(), encoder.eval(), None)
-        if self.place.out is not None:
-            save(mapping, self.place.out, facts)
-            places.clear(self.place)
-        yield finished(self.request, {"metrics": table}, roles(self.data.tokenizer).get("mask", "[MASK]"))
-        return Made(mapping, facts)
-
-    def _shown(self, event: Step | Noted) -> Event:
-        if isinstance(event, Noted):
-            return events.Noted(event.line)
-        end = self.plan.stop or self.plan.steps
-        return Progress(self.request.objective, event.index, end, event.loss, 1 / event.seconds, "steps",
-                        (end - event.index) * event.seconds)  # fmt: skip
-
+    @final
     def _overran(self, name: str, step: int) -> None:
         """Write down where the budget ended the run, before it ends: a resumed or repeated one ends there too."""
         self.plan = replace(self.plan, stop=step)
         self.place.record(self.request, self.plan.plain())
 
-    def _facts(self, table: Mapping[str, Any], objective: Objective) -> Facts:
-        shorts = [" ".join(line.split()) for line in self._documents()]
-        journal = self.place.work / self.request.objective / JOURNAL
-        start = self.data.start or self.data.table
-        origin = None if start is None else start.source.origin
-        source = {} if origin is None else {**stated(origin.folder), "name": origin.name, "sha256": origin.sha256}
-        return Facts(
-            strategy=f"pretrained: {self.request.objective}", metrics=table, data=self.data.plain(), source=source,
-            config=places.resolved(self.request, self.plan.plain()), examples=[s[:200] for s in shorts if s][:4],
-            extras={**pretext.files_of(objective), JOURNAL: journal.read_bytes()},
+    @final
+    def _made(self, mapping: Composed, objective: Objective, table: Mapping[str, Any], source: Mapping[str, Any],
+              examples: Sequence[str]) -> Made:  # fmt: skip
+        """The mapping and its facts, saved where a place was asked for."""
+        name = self.request.objective
+        journal = (self.place.work / name / JOURNAL).read_bytes()
+        facts = Facts(
+            strategy=f"pretrained: {name}", metrics=table, data=self.data.plain(), source=source, examples=examples,
+            config=places.resolved(self.request, self.plan.plain()), extras={**pretext.files_of(objective), JOURNAL: journal},
         )  # fmt: skip
+        if self.place.out is not None:
+            save(mapping, self.place.out, facts)
+            places.clear(self.place)
+        return Made(mapping, facts)
+
+
+@final
+class _Learning(Learning):
+    """Of an encoder."""
+
+    data: Text
+
+    def events(self) -> Stream:
+        """The steps, the table, the bundle."""
+        encoder, objective = self.data.made()
+        machine, name = self.plan.machine, self.request.objective
+        if self.plan.head:
+            first, patient = _headed(self.data, encoder, objective, self.plan.head, machine), overdue(None)
+            for event in drive(first, self.place.work / "head", "head", replace(self.watch, overdue=patient), None, 1):
+                yield self._shown(event, "head", self.plan.head)
+        run = _run(self.data, encoder, objective, self.plan.steps, machine)
+        looker = health.Health(self.data, objective, encoder, machine, self.plan.steps)
+        before = None if self.data.start is None else looker.before()
+        looks, stop = looker.planned.count, self.plan.stop
+        for event in drive(run, self.place.work / name, name, self.watch, looker, looks, stop):
+            yield self._shown(event, name, self.plan.stop or self.plan.steps)
+        table = health.table(self.data, looker.last(), self.data.chance(objective), before)
+        yield Judged(tuple(table["lines"]), table)
+        made = self._made(
+            Composed(self.data.codec(), encoder.eval(), None), objective, table, self._source(), self._examples()
+        )
+        yield finished(self.request, {"metrics": table}, roles(self.data.tokenizer).get("mask", "[MASK]"))
+        return made
+
+    def _shown(self, event: Step | Noted, name: str, end: int) -> Event:
+        if isinstance(event, Noted):
+            return events.Noted(event.line)
+        return Progress(name, event.index, end, event.loss, 1 / event.seconds, "steps",
+                        (end - event.index) * event.seconds)  # fmt: skip
+
+    def _source(self) -> dict[str, Any]:
+        """What the weights, or the table of words, came from."""
+        start = self.data.start or self.data.table
+        if start is None or (origin := start.source.origin) is None:
+            return {}
+        return {**stated(origin.folder), "name": origin.name, "sha256": origin.sha256}
+
+    def _examples(self) -> list[str]:
+        """A few lines out of held-out documents."""
+        shorts = [" ".join(line.split()) for line in self._documents()]
+        return [s[:200] for s in shorts if s][:4]
 
     def _documents(self) -> list[str]:
         """The beginnings of a few held-out documents."""

@@ -33,7 +33,7 @@ _SHARE = {
     "permuted": {"modern": _PERMUTED, "classic": _PERMUTED},
     "denoise": {"modern": _DENOISE, "classic": _DENOISE},
 }
-CARRIED = 4  # by which rate and horizon fall where a model is gone on from
+CARRIED = 4  # by which rate, batch and horizon fall where a model is gone on from
 
 
 @final
@@ -93,8 +93,8 @@ def derive(request: PretrainConfig, vocabulary: int, corpus: int) -> Size:
 
 
 def carried(request: PretrainConfig, start: Start, corpus: int) -> Size:
-    """The same for a model that is gone on from: what random weights of its width would get, at a quarter of rate and
-    horizon, since it knows the language and has the domain to learn.
+    """The same for a model that is gone on from: what random weights of its width would get, at a quarter of rate,
+    batch and horizon, since it knows the language and has the domain to learn.
 
     Raises:
         ConfigError: a batch below one window.
@@ -102,7 +102,7 @@ def carried(request: PretrainConfig, start: Start, corpus: int) -> Size:
     objective, spec = request.objective, start.source.encoder.spec()
     rank = max(i for i, (width, _, _) in enumerate(SIZES.values()) if i == 0 or width <= spec["width"])
     context = request.context or min(start.source.limit, _CONTEXT[_KIND[objective]][rank])
-    batch = request.batch or max(context, min(_BATCH[_KIND[objective]][rank], corpus // 20))
+    batch = request.batch or max(context, min(_BATCH[_KIND[objective]][rank] // CARRIED, corpus // 20))
     _check(request, 1, 1, context, batch)
     parameters = sum(p.numel() for p in (*start.source.encoder.parameters(), *start.objective.parameters()))
     whole, why = _horizon(objective, parameters, corpus)
@@ -114,7 +114,13 @@ def carried(request: PretrainConfig, start: Start, corpus: int) -> Size:
     reasons: tuple[Reason, ...] = (
         *start.reasons,
         ("context", f"{context} tokens", f"the source takes up to {start.source.limit}"),
-        ("batch", f"{batch:,} tokens", "as asked" if request.batch else "at least 20 steps in a pass over the corpus"),
+        (
+            "batch",
+            f"{batch:,} tokens",
+            "as asked"
+            if request.batch
+            else "a quarter of what random weights get, at least 20 steps in a pass over the corpus",
+        ),
         ("rate", f"{settings.rate:.2g}, {settings.optimiser}", rate),
         ("horizon", f"{tokens / 1e6:.1f} M tokens, {settings.steps:,} steps", f"a quarter of {why}"),
     )

@@ -9,33 +9,27 @@ same bytes however often it is stopped; several add to the same table at once an
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
 
-from mapsto.bundle import pretext
-from mapsto.bundle.format import Facts
-from mapsto.bundle.save import save
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.contracts import Objective, Step
 from mapsto.core.durations import Duration
 from mapsto.core.machine import probe
 from mapsto.encoders import vectors
 from mapsto.encoders.words import Words
-from mapsto.engine.drive import JOURNAL, Noted, Watch, drive
+from mapsto.engine.drive import Noted, drive
 from mapsto.engine.sweep import Sweep
-from mapsto.engine.watch import Asked
 from mapsto.nn import noise
-from mapsto.runs import events, text
-from mapsto.runs import place as places
+from mapsto.runs import events, pretrain, text
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.events import Event, Judged, Progress
 from mapsto.runs.lexicon import ONWARD, Data
-from mapsto.runs.place import Place
-from mapsto.runs.plan import Reason, overdue
-from mapsto.runs.pretrain import Made, Plan, Stream, finished
+from mapsto.runs.plan import Reason
+from mapsto.runs.pretrain import Plan
 
 _LEAST, _MOST, _ENOUGH = 5, 40, 30_000_000  # passes over the text; words in all, where it is small
 
@@ -49,10 +43,13 @@ def derived(request: PretrainConfig, data: Data) -> Plan:
     length = request.budget or Duration(passes, "epochs")
     sweep = data.sweep(length, threads)
     pace = sweep.pace()  # of this block, which changes nothing
-    steps = max(1, round(sweep.positions / sweep.settings.block))
+    budget = length.amount if length.unit == "seconds" else None
+    most = sweep.positions if budget is None else min(sweep.positions, _MOST * count)
+    steps = max(1, round(most / sweep.settings.block))
     positions = steps * sweep.settings.block
     why = "as asked" if request.budget else "as word2vec" if passes == _LEAST else "more than 5, as the text is small"
-    budget = length.amount if length.unit == "seconds" else None
+    if most < sweep.positions:
+        why = f"the budget has time for {sweep.positions / count:.0f}, but so often read, text is learnt by heart"
     reasons = (
         *_reasons(request, data),
         ("rate", f"{sweep.settings.rate:g}, falling to {sweep.settings.floor:g}", _slow(request, data)),
@@ -99,21 +96,18 @@ def _reasons(request: PretrainConfig, data: Data) -> tuple[Reason, ...]:
 
 
 @final
-class Learning:
-    """One run between its plan and its bundle."""
+class Learning(pretrain.Learning):
+    """Of word vectors."""
 
-    def __init__(self, request: PretrainConfig, data: Data, plan: Plan, place: Place, asked: Asked) -> None:
-        self.request, self.data, self.plan, self.place, self.asked = request, data, plan, place, asked
-        self.overdue = overdue(plan.budget)
+    data: Data
 
-    def events(self) -> Stream:
+    def events(self) -> pretrain.Stream:
         """The steps, the figures, the bundle."""
         name, plan = self.request.objective, self.plan
         run = self.data.sweep(Duration(plan.steps, "steps"), plan.machine.threads)
         before = None if self.data.source is None else self._loss(*self.data.twin(run))
-        watch = Watch(self.asked, self.overdue, self._overran, self.request.tensorboard)
         seconds, positions = 0.0, 0
-        for event in drive(run, self.place.work / name, name, watch, None, 1, plan.stop):
+        for event in drive(run, self.place.work / name, name, self.watch, None, 1, plan.stop):
             if isinstance(event, Step):
                 seconds, positions = seconds + event.seconds, positions + event.positions
             yield self._shown(event, run)
@@ -121,16 +115,13 @@ class Learning:
         table = self._table(encoder, objective, before)
         self._weigh(encoder)
         yield Judged(tuple(table["lines"]), table)
-        facts = self._facts(table, objective)
-        mapping = Composed(self.data.codec, encoder.eval(), None)
-        if self.place.out is not None:
-            save(mapping, self.place.out, facts)
-            places.clear(self.place)
+        source = {} if self.data.source is None else self.data.source.stated()
+        made = self._made(Composed(self.data.codec, encoder.eval(), None), objective, table, source, self._examples())
         took = {"words_per_second": positions * self._share() / max(seconds, 1e-9), "training_seconds": seconds,
                 "passes": positions / int(self.data.store.manifest["tokens"]), "compile_seconds": sum(self.data.compiling),
                 "threads": plan.machine.threads}  # of this process: what an earlier one did is not in them  # fmt: skip
-        yield finished(self.request, {"metrics": table, **took})
-        return Made(mapping, facts)
+        yield pretrain.finished(self.request, {"metrics": table, **took})
+        return made
 
     def _share(self) -> float:
         """Of the positions, those that are learnt from."""
@@ -142,11 +133,6 @@ class Learning:
         total, pace = (self.plan.stop or self.plan.steps) * run.settings.block, event.positions / event.seconds
         done = event.index * run.settings.block
         return Progress(self.request.objective, done, total, event.loss, pace, "words", (total - done) / pace)
-
-    def _overran(self, name: str, step: int) -> None:
-        """Write down where the budget ended the run, before it ends: a resumed or repeated one ends there too."""
-        self.plan = replace(self.plan, stop=step)
-        self.place.record(self.request, self.plan.plain())
 
     def _loss(self, encoder: Words, objective: Objective) -> float | None:
         """Of the held-out documents, where there are words in them."""
@@ -176,15 +162,6 @@ class Learning:
             return
         texts = self.data.texts(False, 32, 1 << 16)
         encoder.fit(self.data.codec.vocabulary.counts, texts(0) if texts else ())
-
-    def _facts(self, table: Mapping[str, Any], objective: Objective) -> Facts:
-        journal = self.place.work / self.request.objective / JOURNAL
-        return Facts(
-            strategy=f"pretrained: {self.request.objective}", metrics=table, data=self.data.plain(),
-            source={} if self.data.source is None else self.data.source.stated(),
-            config=places.resolved(self.request, self.plan.plain()), examples=self._examples(),
-            extras={**pretext.files_of(objective), JOURNAL: journal.read_bytes()},
-        )  # fmt: skip
 
     def _examples(self) -> list[str]:
         """The beginnings of a few held-out documents, in words that have a vector."""

@@ -22,7 +22,7 @@ from mapsto.core import config
 from mapsto.core.errors import ConfigError, MapstoError, ModelError, OutputError
 from mapsto.runs import pretrain, text
 from mapsto.runs.config import PretrainConfig
-from mapsto.runs.events import Planned
+from mapsto.runs.events import Planned, Progress
 
 pytestmark = pytest.mark.usefixtures("apart")
 FAMILIES = ("bert", "roberta", "distilbert", "gpt2")
@@ -120,16 +120,36 @@ def test_what_comes_out_opens_where_the_source_came_from(family: str, corpus: st
     assert not again.new
 
 
-def test_a_source_without_a_head_gets_a_new_one_and_says_so(corpus: str, tmp_path: Path) -> None:
+def bare(place: Path) -> str:
+    """A random BERT without a head for words."""
     content = tokenizer("bert")
     words = len(Tokenizer.from_buffer(content).get_vocab(with_added_tokens=True))
-    folder, _ = headless(tmp_path / "hub", model_type="bert", vocab_size=words)
+    folder, _ = headless(place, model_type="bert", vocab_size=words)
     (folder / "tokenizer.json").write_bytes(content)
-    plan = next(e for e in pretrain.run(request(corpus, str(folder)), dry=True) if isinstance(e, Planned))
+    return str(folder)
+
+
+def test_a_source_without_a_head_gets_a_new_one_and_says_so(corpus: str, tmp_path: Path) -> None:
+    plan = next(e for e in pretrain.run(request(corpus, bare(tmp_path / "hub")), dry=True) if isinstance(e, Planned))
     said = "\n".join(plan.lines)
     assert "head\tnew\tthe source has none" in said
+    assert "head first\t2 steps before them" in said
     assert "left aside\t2 tensors: 'pooler.dense.bias', 'pooler.dense.weight'" in said
     assert "100% of the encoder" in said
+
+
+def test_a_new_head_learns_alone_first_and_resumes_to_the_same_bytes(corpus: str, tmp_path: Path) -> None:
+    source = bare(tmp_path / "hub")
+
+    def asked(name: str) -> PretrainConfig:
+        return request(corpus, source, out=str(tmp_path / name), budget="40 steps")
+
+    steps = [(e.rung, e.done) for e in pretrain.run(asked("whole")) if isinstance(e, Progress)]
+    assert steps == [("head", n + 1) for n in range(8)] + [("masked", n + 1) for n in range(40)]
+    stop(pretrain.run(asked("cut")), 3)
+    stop(pretrain.run(asked("cut")), 20)
+    list(pretrain.run(asked("cut")))
+    same(tmp_path, "model.safetensors", "metrics.jsonl", "metrics.json")
 
 
 @needs_minilm
