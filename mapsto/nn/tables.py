@@ -2,11 +2,18 @@
 
 Rows are rounded up to a multiple of sixteen entries, of which those beyond the width are 0 and stay 0. Words without a
 count (a row kept for unknown words) are neither drawn nor moved.
+
+Threads that sweep side by side write to the same rows, most of all to those of the commonest words. Where cores share no
+cache each such write fetches the row from the other core, and two threads may then do less than one. So each sweep works
+on its own copies of the first `HOT` rows (words come by falling count), and adds what it changed when it ends.
 """
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -20,6 +27,7 @@ from mapsto.core.errors import ConfigError, DataError
 from mapsto.nn import noise
 
 KINDS = ("skipgram", "cbow")
+HOT = 1024  # words
 _ROUND = 16
 _CHUNK = 1 << 22
 
@@ -49,6 +57,7 @@ class Word2Vec:
         width: D; window: the most words to either side; negatives: K; sample: sub-sampling, 0 for none.
         seed: everything that is drawn follows from it and from the position.
         documents: (documents,) bool: those to train on; the positions of the others count, but nothing is done there.
+        threads: how many may sweep at once.
 
     Inputs start uniform in ±1/(2D), outputs at 0; `weights` are live, so rows to go on from are written into them.
 
@@ -58,7 +67,7 @@ class Word2Vec:
 
     def __init__(self, tokens: NDArray[Any], offsets: NDArray[Any], counts: NDArray[Any], *, kind: str = "skipgram",
                  width: int = 100, window: int = 5, negatives: int = 5, sample: float = 1e-3, seed: int = 0,
-                 documents: NDArray[np.bool_] | None = None) -> None:  # fmt: skip
+                 documents: NDArray[np.bool_] | None = None, threads: int = 1) -> None:  # fmt: skip
         from mapsto.nn import draws
         from mapsto.nn import word2vec as kernels
 
@@ -70,29 +79,50 @@ class Word2Vec:
         self.positions, self.width = len(tokens), width
         self.wide = -(-width // _ROUND) * _ROUND
         self._draw, self._train = draws.draw, getattr(kernels, kind)
+        self._copied, self._merged = kernels.copied, kernels.merged
         self._keep, self._noise = noise.keep(counts, sample), noise.alias(counts)
         self._window, self._negatives = window, negatives
         self._key = np.uint64(random.key(seed, "word2vec") & 0xFFFF_FFFF_FFFF_FFFF)
-        self._input, self._output = (torch.zeros(len(counts), self.wide) for _ in range(2))
+        self._words, self._hot = len(counts), min(HOT, len(counts)) if threads > 1 else 0
+        self._free, self._merging = [self._words + self._hot * i for i in range(threads)], threading.Lock()
+        rows = self._words + self._hot * threads
+        self._input, self._output = (torch.zeros(rows, self.wide) for _ in range(2))
         draw = random.stream(seed, "word2vec table").random((len(counts), width), np.float32)
         draw[counts == 0] = 0.5
-        self._input[:, :width] = torch.from_numpy((draw - 0.5) / width)
+        self._input[: self._words, :width] = torch.from_numpy((draw - 0.5) / width)
 
     @property
     def weights(self) -> dict[str, Tensor]:
         """The live tables (V, D), named as in an encoder `words` and its objective."""
-        return {"encoder.table.weight": self._input[:, : self.width],
-                "objective.drawn.outputs.weight": self._output[:, : self.width]}  # fmt: skip
+        return {"encoder.table.weight": self._input[: self._words, : self.width],
+                "objective.drawn.outputs.weight": self._output[: self._words, : self.width]}  # fmt: skip
 
     def __call__(self, start: int, stop: int, rate: float, slope: float) -> Tally:
         """Train on positions start … stop − 1, counted over all epochs; position p at rate − slope · p."""
         done = Tally()
-        while start < stop:
-            epoch, begin = divmod(start, self.positions)
-            end = min(self.positions, begin + stop - start)
-            done += self._piece(epoch * self.positions, begin, end, rate, slope)
-            start += end - begin
+        with self._copies() as shift:
+            while start < stop:
+                epoch, begin = divmod(start, self.positions)
+                end = min(self.positions, begin + stop - start)
+                done += self._piece(epoch * self.positions, begin, end, shift, rate, slope)
+                start += end - begin
         return done
+
+    @contextlib.contextmanager
+    def _copies(self) -> Iterator[int]:
+        """Copies of the first rows, for the caller alone; gives how far after them they lie."""
+        if not self._hot:
+            yield 0
+            return
+        at, tables = self._free.pop(), [table.numpy().reshape(-1) for table in (self._input, self._output)]
+        count, start = self._hot * self.wide, at * self.wide
+        with self._merging:
+            before = [self._copied(table, count, start) for table in tables]
+        yield at
+        with self._merging:
+            for table, old in zip(tables, before, strict=True):
+                self._merged(table, old, start)
+        self._free.append(at)
 
     def drawn(self, shift: int, start: int, stop: int) -> Any:
         """What positions start … stop − 1 are trained on after `shift` positions of earlier epochs (`draws.draw`)."""
@@ -102,12 +132,15 @@ class Word2Vec:
     def compiled(self) -> float:
         """Compile what is not compiled yet; the seconds it took, few where an earlier process kept it on disk."""
         begin = time.perf_counter()
-        self._piece(0, 0, 0, 0.0, 0.0)
+        self._piece(0, 0, 0, 0, 0.0, 0.0)
         return time.perf_counter() - begin
 
-    def _piece(self, shift: int, start: int, stop: int, rate: float, slope: float) -> Tally:
-        tables = (table.numpy().reshape(-1) for table in (self._input, self._output))
-        loss, looked, examples = self._train(*tables, self.wide, *self.drawn(shift, start, stop), rate, slope)
+    def _piece(self, past: int, start: int, stop: int, shift: int, rate: float, slope: float) -> Tally:
+        tables, drawn = (
+            (table.numpy().reshape(-1) for table in (self._input, self._output)),
+            self.drawn(past, start, stop),
+        )
+        loss, looked, examples = self._train(*tables, self.wide, *drawn, self._hot, shift, rate, slope)
         return Tally(loss, looked, examples)
 
 

@@ -59,8 +59,9 @@ def _looked(scores: Any, rows: Any, outputs: Any, columns: Any, outs: Any) -> An
 
 @compiled
 def skipgram(x: Any, y: Any, wide: Any, words: Any, first: Any, positions: Any, low: Any, high: Any, drawn: Any,
-             rate: Any, slope: Any) -> Any:  # fmt: skip
-    """Train on what was drawn; tables (V · S,) are changed in place.
+             hot: Any, shift: Any, rate: Any, slope: Any) -> Any:  # fmt: skip
+    """Train on what was drawn; tables (at least V · S,) are changed in place, for the words below `hot` the rows that lie
+    `shift` after their own.
 
     Returns the loss of the pairs that were looked at, how many those are, and how many pairs there were.
     """
@@ -75,17 +76,17 @@ def skipgram(x: Any, y: Any, wide: Any, words: Any, first: Any, positions: Any, 
     for c in range(len(low)):
         real = 0
         for i in range(low[c], high[c]):
-            ins[real] = words[i] * np.int64(wide)
+            ins[real] = _start(words[i], hot, shift, wide)
             real += i != first + c
         if real == 0:
             continue
         rows = (real + ROWS - 1) // ROWS * ROWS
         for i in range(real, rows):
             ins[i] = ins[0]
-        _outputs(words[first + c], drawn, c, outs, wide)
+        _outputs(words[first + c], drawn, c, outs, hot, shift, wide)
         _gather(x, ins, rows, xs, wide)
         _gather(y, outs, columns, ys, wide)
-        _ahead(x, y, words, first + c + AHEAD, drawn, c + 1, wide)
+        _ahead(x, y, words, first + c + AHEAD, drawn, c + 1, hot, shift, wide)
         _products(xs, rows, ys, columns, wide, scores)
         if positions[c] & LOOKS == 0:
             loss, looked = loss + _looked(scores, real, outputs, columns, outs), looked + real
@@ -98,25 +99,33 @@ def skipgram(x: Any, y: Any, wide: Any, words: Any, first: Any, positions: Any, 
 
 
 @part
-def _outputs(centre: Any, drawn: Any, c: Any, outs: Any, wide: Any) -> None:
-    """Where the rows of the centre and of its negatives start; the centre's again where they only fill the tiles."""
-    for k in range(len(outs)):
-        outs[k] = centre * np.int64(wide)
-    for k in range(drawn.shape[1]):
-        outs[k + 1] = drawn[c, k] * np.int64(wide)
+def _start(word: Any, hot: Any, shift: Any, wide: Any) -> Any:
+    """Where a word's row starts."""
+    return np.int64(wide) * (word + shift if word < hot else word)
 
 
 @part
-def _ahead(x: Any, y: Any, words: Any, at: Any, drawn: Any, c: Any, wide: Any) -> None:
+def _outputs(centre: Any, drawn: Any, c: Any, outs: Any, hot: Any, shift: Any, wide: Any) -> None:
+    """Where the rows of the centre and of its negatives start; the centre's again where they only fill the tiles."""
+    for k in range(len(outs)):
+        outs[k] = _start(centre, hot, shift, wide)
+    for k in range(drawn.shape[1]):
+        outs[k + 1] = _start(drawn[c, k], hot, shift, wide)
+
+
+@part
+def _ahead(x: Any, y: Any, words: Any, at: Any, drawn: Any, c: Any, hot: Any, shift: Any, wide: Any) -> None:
     """Fetch what no neighbour has read just before: the rows of centre c's negatives, and those of the word `at`."""
     if c < len(drawn):
         for k in range(drawn.shape[1]):
+            start = _start(drawn[c, k], hot, shift, wide)
             for d in range(0, wide, WIDTH):
-                fetch(y, drawn[c, k] * np.int64(wide) + d)
+                fetch(y, start + d)
     if at < len(words):
+        start = _start(words[at], hot, shift, wide)
         for d in range(0, wide, WIDTH):
-            fetch(x, words[at] * np.int64(wide) + d)
-            fetch(y, words[at] * np.int64(wide) + d)
+            fetch(x, start + d)
+            fetch(y, start + d)
 
 
 @part
@@ -190,7 +199,7 @@ def _spread(x: Any, ins: Any, rows: Any, xs: Any, y: Any, outs: Any, columns: An
 
 @compiled
 def cbow(x: Any, y: Any, wide: Any, words: Any, first: Any, positions: Any, low: Any, high: Any, drawn: Any,
-         rate: Any, slope: Any) -> Any:  # fmt: skip
+         hot: Any, shift: Any, rate: Any, slope: Any) -> Any:  # fmt: skip
     """`skipgram`, for CBOW; a pair is a centre with its whole window."""
     outputs = drawn.shape[1] + 1
     mean = np.empty(wide, np.float32)
@@ -200,12 +209,12 @@ def cbow(x: Any, y: Any, wide: Any, words: Any, first: Any, positions: Any, low:
     for c in range(len(low)):
         real = 0
         for i in range(low[c], high[c]):
-            ins[real] = words[i] * np.int64(wide)
+            ins[real] = _start(words[i], hot, shift, wide)
             real += i != first + c
         if real == 0:
             continue
-        _outputs(words[first + c], drawn, c, outs, wide)
-        _ahead(x, y, words, first + c + AHEAD, drawn, c + 1, wide)
+        _outputs(words[first + c], drawn, c, outs, hot, shift, wide)
+        _ahead(x, y, words, first + c + AHEAD, drawn, c + 1, hot, shift, wide)
         share = splat(np.float32(1) / np.float32(real))
         for d in range(0, wide, WIDTH):
             added = splat(_ZERO)
@@ -245,3 +254,18 @@ def _share(x: Any, ins: Any, rows: Any, mean: Any, y: Any, outs: Any, outputs: A
             store(y, outs[k] + d, fused(splat(gains[k]), middle, load(y, outs[k] + d)))
         for i in range(rows):
             store(x, ins[i] + d, fused(one, gained, load(x, ins[i] + d)))
+
+
+@compiled
+def copied(table: Any, count: Any, start: Any) -> Any:
+    """Copy the first `count` entries to `start`; what they were."""
+    before = table[:count].copy()
+    table[start : start + count] = before
+    return before
+
+
+@compiled
+def merged(table: Any, before: Any, start: Any) -> None:
+    """Add to the first entries by how much those at `start` have changed since `copied`."""
+    for i in range(len(before)):
+        table[i] += table[start + i] - before[i]

@@ -223,15 +223,19 @@ class _Tuning:
 
     def _steps(self, affordable: float) -> tuple[int, str]:
         """Steps for a rung when so many epochs fit into what is left."""
-        request = self.request
-        if request.epochs is not None:
-            return max(1, round(request.epochs * self.per_epoch)), f"{request.epochs:g} epochs, as asked"
-        if request.budget is not None and request.budget.unit != "seconds":
-            total = EPOCHS * self.per_epoch
-            asked = request.budget.steps(total=total, per_epoch=self.per_epoch, batch=self.batch, rate=1.0)
-            return asked, f"{request.budget}, as asked"
+        if (asked := self._asked(EPOCHS * self.per_epoch, self.per_epoch, self.batch)) is not None:
+            return asked
         epochs = min(EPOCHS, math.floor(2 * affordable) / 2) if affordable < EPOCHS else EPOCHS
         return round(epochs * self.per_epoch), f"{epochs:g} epochs" + ("" if epochs == EPOCHS else ", as many as fit")
+
+    def _asked(self, usual: int, per_epoch: int, batch: int) -> tuple[int, str] | None:
+        """Steps where the request says how long, other than by the clock; `usual` ones are the whole."""
+        epochs, budget = self.request.epochs, self.request.budget
+        if epochs is not None:
+            return max(1, round(epochs * per_epoch)), f"{epochs:g} epochs, as asked"
+        if budget is None or budget.unit == "seconds":
+            return None
+        return budget.steps(total=usual, per_epoch=per_epoch, batch=batch, rate=1.0), f"{budget}, as asked"
 
     def _factor(self, rung: str, cached: bool) -> float:
         """Seconds of a training pass in forward passes of the whole encoder."""
@@ -250,11 +254,9 @@ class _Tuning:
             return None
         batch = min(mlp.BATCH if auto else request.batch or mlp.BATCH, self.learn)
         per_epoch = -(-self.learn // batch)
-        asked, steps, why = request.budget, mlp.EPOCHS * per_epoch, f"{mlp.EPOCHS} epochs"
-        if not auto and request.epochs is not None:
-            steps, why = max(1, round(request.epochs * per_epoch)), f"{request.epochs:g} epochs, as asked"
-        elif not auto and asked is not None and asked.unit != "seconds":
-            steps, why = asked.steps(total=steps, per_epoch=per_epoch, batch=batch, rate=1.0), f"{asked}, as asked"
+        usual = mlp.EPOCHS * per_epoch
+        asked = None if auto else self._asked(usual, per_epoch, batch)
+        steps, why = asked or (usual, f"{mlp.EPOCHS} epochs")
         rate = (None if auto else request.rate) or mlp.RATE
         split = request.group or request.time or self.learn > heads.MOST_ROWS
         folds = heads.how_many_folds(self.learn) if self.learn > 3 and not split else 0

@@ -100,7 +100,7 @@ class Data:
         """The run over the documents that are not held out, its kernel compiled."""
         count = int(self.store.manifest["tokens"])
         kernel = Word2Vec(self.store.tokens, self.store.starts, self.counts, kind=self.request.objective,
-                          seed=self.request.seed, documents=~self.held, **self.options())  # fmt: skip
+                          seed=self.request.seed, documents=~self.held, threads=threads, **self.options())  # fmt: skip
         block = min(_BLOCK, -(-count // 16))
         if self.source is not None:
             self.source.write(kernel.weights, self.codec.vocabulary)

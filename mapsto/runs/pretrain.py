@@ -20,24 +20,19 @@ from mapsto.bundle.save import save
 from mapsto.codecs.roles import roles
 from mapsto.core import config
 from mapsto.core.config import option
-from mapsto.core.contracts import Encoder, Objective, Step
 from mapsto.core.contracts import Mapping as Composed
-from mapsto.core.durations import Duration
+from mapsto.core.contracts import Objective, Step
 from mapsto.core.errors import ConfigError, OutputError
 from mapsto.core.machine import Machine, probe
 from mapsto.engine.drive import JOURNAL, Noted, Watch, drive
-from mapsto.engine.loop import Run, Settings
 from mapsto.engine.watch import Asked, signals
-from mapsto.runs import events, flops, health, text
+from mapsto.runs import events, health, length, text
 from mapsto.runs import place as places
 from mapsto.runs.config import WORDS, PretrainConfig
 from mapsto.runs.events import Event, Finished, Found, Judged, Planned, Progress
 from mapsto.runs.place import Place
 from mapsto.runs.plan import Reason, overdue
 from mapsto.runs.text import Text
-
-_MEASURED = 0.01  # of a budget, to find out how many steps it is
-_HEAD, _HEAD_RATE = 0.2, 1e-3  # a new head learns alone first: steps for each step of all, and what shallow nets take
 
 
 @final
@@ -151,61 +146,18 @@ def _planned(request: PretrainConfig, data: Any, place: Place | None, derived: A
 def _derived(request: PretrainConfig, data: Text) -> Plan:
     machine = probe()
     machine.settle()
-    encoder, objective = data.made()
-    batches = data.batches()
-    parameters = sum(p.numel() for p in (*encoder.parameters(), *objective.parameters()))
-    length = request.budget or data.size.settings.steps
-    work = flops.step(encoder, objective, [objective.corrupt(batch, request.seed, 0) for batch in batches(0)])
-    budget = length.amount if isinstance(length, Duration) and length.unit == "seconds" else None
-    learner = _run(data, encoder, objective, length if budget is None else 1, machine)
-    pace = learner.pace(_MEASURED * (budget or 0.0))
-    head = _HEAD if data.start is not None and data.start.new else 0.0
-    each = 1 / pace + (head / _headed(data, encoder, objective, 1, machine).pace() if head else 0.0)
-    steps = learner.total if budget is None else max(1, int(budget / each))
-    each += health.looks(data, steps).share / pace
-    if budget is not None:
-        steps = max(1, int(budget / each))
-    memory = 4.0 * parameters * 4 + 4e8
+    long = length.measured(request, data, machine)
     reasons: tuple[Reason, ...] = (
         *(reason for reason in data.size.reasons if reason[0] != "horizon" or request.budget is None),
         *(() if data.table is None else (data.table.reason(data.counts[0] + data.counts[1]),)),
         ("precision", machine.precision, machine.reasons[-1]),
-        (
-            "pace",
-            f"{pace * data.size.batch:,.0f} positions/s",
-            f"measured on batches of this text; {pace * work / machine.gflops / 1e9:.0%} of what products of matrices reach "
-            "on this machine",
-        ),
-        ("length", f"{steps:,} steps", f"{steps / batches.per_epoch:.1f} passes over the text"),
-        *(
-            (
-                (
-                    "head first",
-                    f"{round(head * steps):,} steps before them",
-                    "of the new head alone, lest its first guesses undo what the encoder knows",
-                ),
-            )
-            if head
-            else ()
-        ),
-        health.looks(data, steps).reason(),
+        *long.reasons,
+        health.looks(data, long.steps).reason(),
     )
     marks = data.fingerprints()
-    return Plan(machine, marks["text"], marks["tokenizer"], steps, round(head * steps), marks.get("probe"), budget=budget,
-                seconds=steps * each, memory=memory, reasons=reasons, source=marks.get("source"),
+    return Plan(machine, marks["text"], marks["tokenizer"], long.steps, long.head, marks.get("probe"), budget=long.budget,
+                seconds=long.seconds, memory=long.memory, reasons=reasons, source=marks.get("source"),
                 vectors=marks.get("vectors"))  # fmt: skip
-
-
-def _run(data: Text, encoder: Encoder, objective: Objective, steps: int | Duration, machine: Machine) -> Run:
-    batches, settings = data.batches(), replace(data.size.settings, steps=steps)
-    rules = [("", 1.0)] if data.table is None else data.table.rules(encoder)
-    return Run(objective, encoder, batches, settings, rules, machine, batches.per_epoch)
-
-
-def _headed(data: Text, encoder: Encoder, objective: Objective, steps: int, machine: Machine) -> Run:
-    """A new head on an encoder that stands still (linear probing before fine-tuning: Kumar et al. 2022)."""
-    settings = Settings(steps, rate=_HEAD_RATE, warmup=Duration(0.1, "fraction"), seed=data.request.seed)
-    return Run(objective, encoder, data.batches(), settings, [(r"^encoder\.", None), ("", 1.0)], machine)
 
 
 def _told(plan: Plan) -> Planned:
@@ -252,10 +204,10 @@ class _Learning(Learning):
         encoder, objective = self.data.made()
         machine, name = self.plan.machine, self.request.objective
         if self.plan.head:
-            first, patient = _headed(self.data, encoder, objective, self.plan.head, machine), overdue(None)
+            first, patient = length.alone(self.data, encoder, objective, self.plan.head, machine), overdue(None)
             for event in drive(first, self.place.work / "head", "head", replace(self.watch, overdue=patient), None, 1):
                 yield self._shown(event, "head", self.plan.head)
-        run = _run(self.data, encoder, objective, self.plan.steps, machine)
+        run = length.whole(self.data, encoder, objective, self.plan.steps, machine)
         looker = health.Health(self.data, objective, encoder, machine, self.plan.steps)
         before = None if self.data.start is None else looker.before()
         looks, stop = looker.planned.count, self.plan.stop

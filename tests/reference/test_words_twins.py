@@ -129,6 +129,31 @@ def test_an_update_is_a_gradient_step_of_the_objective(kind, width, negatives):
             assert tally.looked == tally.examples
 
 
+@pytest.mark.parametrize("kind", ["skipgram", "cbow"])
+def test_copies_for_threads_change_nothing_but_the_last_bits(kind):
+    tokens, offsets, counts = corpus(4000, words=1500)
+    alone, shared = (Word2Vec(tokens, offsets, counts, kind=kind, width=20, threads=n) for n in (1, 2))
+    for start in range(0, 8000, 1000):
+        assert alone(start, start + 1000, RATE, 0.0).examples == shared(start, start + 1000, RATE, 0.0).examples
+    for one, other in zip(alone.weights.values(), shared.weights.values(), strict=True):
+        assert one.abs().max() > 0
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_what_two_threads_change_adds_up():
+    model = Word2Vec(*corpus(words=30), width=20, threads=2)
+    before = [table.clone() for table in model.weights.values()]
+    with model._copies() as one, model._copies() as other:
+        assert len({0, one, other}) == 3
+        for rows, change in ((one, 1.0), (other, 2.0)):
+            model._input[rows : rows + 30] += change
+    with model._copies() as again:
+        assert again in (one, other)
+    inputs, outputs = model.weights.values()
+    assert torch.allclose(inputs, before[0] + 3, atol=1e-6)
+    assert torch.equal(outputs, before[1])
+
+
 GENSIM = """
 import sys, numpy
 from gensim.models import KeyedVectors
