@@ -145,25 +145,9 @@ def objectives(asked: Asked, work: Path) -> dict[str, Any]:
         out = str(work / name / "enc")
         told = ours(["pretrain", str(work / "texts.parquet"), *options, "--budget", asked.budget, "--out", out])
         blank = _blank([str(work / "texts.parquet")], options, work / name)
+        common = [train, "--target", "label", "--test", test, "--shots", "250", "--strategy", "frozen"]
         found[name] = _figures(told) | {
-            kind: accuracy(
-                ours(
-                    [
-                        "transfer",
-                        train,
-                        "--target",
-                        "label",
-                        "--test",
-                        test,
-                        "--shots",
-                        "250",
-                        "--from",
-                        source,
-                        "--strategy",
-                        "frozen",
-                    ]
-                )
-            )
+            kind: accuracy(ours(["transfer", *common, "--from", source]))
             for kind, source in (("probe", out), ("random", blank))
         }
         _told("objectives", found)
@@ -183,19 +167,8 @@ def continued(asked: Asked, work: Path) -> dict[str, Any]:
                  "--budget", asked.budget, "--out", out])  # fmt: skip
     rows: list[dict[str, float]] = []
     for seed in SEEDS:
-        common = [
-            train,
-            "--target",
-            "label",
-            "--test",
-            test,
-            "--shots",
-            "50",
-            "--seed",
-            str(seed),
-            "--strategy",
-            "frozen",
-        ]
+        drawn = ["--shots", "50", "--seed", str(seed), "--strategy", "frozen"]
+        common = [train, "--target", "label", "--test", test, *drawn]
         before, after = (accuracy(ours(["transfer", *common, "--from", source])) for source in ("minilm", out))
         rows.append({"before": before, "after": after})
         found = {"pretrained": _figures(told), "rows": rows, "gain": _gain(rows, "after", "before")}

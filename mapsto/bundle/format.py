@@ -33,7 +33,6 @@ HEAD, WEIGHTS, GOLDEN, MANIFEST, CARD = "mapsto.json", "model.safetensors", "gol
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"  # of transformers
 OURS = frozenset({HEAD, WEIGHTS, GOLDEN, MANIFEST, CARD, CONFIG, TOKENIZER_CONFIG, "metrics.json", "data.json",
                   "receipt.json", "environment.json", "config.yaml"})  # fmt: skip
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 @final
@@ -134,7 +133,7 @@ def _entries(folder: Path) -> dict[str, Any]:
             f"{str(folder)!r}: expected a model folder, found {'a file' if folder.exists() else 'nothing'}"
         )
     if not (folder / HEAD).exists():
-        pickled = [p.name for p in sorted(folder.iterdir()) if p.suffix in PICKLED]
+        pickled = [p.name for p in sorted(folder.iterdir()) if p.suffix in files.PICKLED]
         why = f"; pickled weights ({listing(pickled)}) are never read because they can run code" if pickled else ""
         raise ModelError(f"{str(folder)!r} has no {HEAD}, so it is not a saved Mapsto model{why}")
     version = from_json(folder / HEAD).get("format")

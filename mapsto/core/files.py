@@ -21,6 +21,7 @@ from typing import Any
 from mapsto.core.errors import OutputError
 
 _CHUNK = 1 << 20
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")  # may hold pickles, which can run code: never read
 
 
 def sync_folder(path: Path) -> None:

@@ -30,7 +30,7 @@ ALIASES = {
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
               "spm.model", "words.tsv")  # fmt: skip
 OWN = "mapsto.json"  # the head of a folder that Mapsto wrote
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
+_REFUSED = (*files.PICKLED, ".h5", ".msgpack")
 
 
 @final
@@ -188,7 +188,7 @@ def weights(folder: Path, where: str = "source") -> list[Path]:
         shards = [folder / Path(str(n)).name for n in sorted(set(names.values()))]
         if missing := [s.name for s in shards if not s.is_file()]:
             raise ModelError(f"{where}: {len(missing)} of {len(shards)} shards are missing: {', '.join(missing)}")
-    elif pickled := sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern)):
+    elif pickled := sorted(p.name for p in folder.iterdir() if p.suffix in _REFUSED):
         raise ModelError(f"{where}: only {pickled[0]} is there, which is refused because unpickling can run code; "
                          "convert it with transformers' save_pretrained, which writes model.safetensors")  # fmt: skip
     else:

@@ -118,11 +118,13 @@ class Word2Vec:
         count, start = self._hot * self.wide, at * self.wide
         with self._merging:
             before = [self._copied(table, count, start) for table in tables]
-        yield at
-        with self._merging:
-            for table, old in zip(tables, before, strict=True):
-                self._merged(table, old, start)
-        self._free.append(at)
+        try:
+            yield at
+        finally:
+            with self._merging:
+                for table, old in zip(tables, before, strict=True):
+                    self._merged(table, old, start)
+            self._free.append(at)
 
     def drawn(self, shift: int, start: int, stop: int) -> Any:
         """What positions start … stop − 1 are trained on after `shift` positions of earlier epochs (`draws.draw`)."""
@@ -132,14 +134,13 @@ class Word2Vec:
     def compiled(self) -> float:
         """Compile what is not compiled yet; the seconds it took, few where an earlier process kept it on disk."""
         begin = time.perf_counter()
-        self._piece(0, 0, 0, 0, 0.0, 0.0)
+        with self._copies() as shift:
+            self._piece(0, 0, 0, shift, 0.0, 0.0)
         return time.perf_counter() - begin
 
     def _piece(self, past: int, start: int, stop: int, shift: int, rate: float, slope: float) -> Tally:
-        tables, drawn = (
-            (table.numpy().reshape(-1) for table in (self._input, self._output)),
-            self.drawn(past, start, stop),
-        )
+        tables = (table.numpy().reshape(-1) for table in (self._input, self._output))
+        drawn = self.drawn(past, start, stop)
         loss, looked, examples = self._train(*tables, self.wide, *drawn, self._hot, shift, rate, slope)
         return Tally(loss, looked, examples)
 

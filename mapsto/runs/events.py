@@ -8,9 +8,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
+
+from mapsto.bundle.format import Facts
+from mapsto.core.contracts import Mapping as Composed
 
 
 @final
@@ -98,3 +101,15 @@ class Finished:
 
 
 Event = Found | Planned | Progress | Noted | Climbed | Judged | Receipted | Finished
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What a run returns: a mapping and its facts."""
+
+    mapping: Composed
+    facts: Facts
+
+
+Stream = Generator[Event, None, Made | None]

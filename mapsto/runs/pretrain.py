@@ -5,7 +5,7 @@ read the text → plan → learn → judge on held-out documents → save
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -26,10 +26,10 @@ from mapsto.core.errors import ConfigError, OutputError
 from mapsto.core.machine import Machine, probe
 from mapsto.engine.drive import JOURNAL, Noted, Watch, drive
 from mapsto.engine.watch import Asked, signals
-from mapsto.runs import events, health, length, text
+from mapsto.runs import cost, events, health, text
 from mapsto.runs import place as places
 from mapsto.runs.config import WORDS, PretrainConfig
-from mapsto.runs.events import Event, Finished, Found, Judged, Planned, Progress
+from mapsto.runs.events import Event, Finished, Found, Judged, Made, Planned, Progress, Stream
 from mapsto.runs.place import Place
 from mapsto.runs.plan import Reason, overdue
 from mapsto.runs.text import Text
@@ -70,18 +70,6 @@ class Plan:
         machine = config.fill(Machine, values["machine"], "plan: machine")
         reasons = tuple((str(a), str(b), str(c)) for a, b, c in values.get("reasons", ()))
         return config.fill(Plan, {**values, "machine": machine, "reasons": reasons}, "plan")
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Made:
-    """What a run returns: a mapping and its facts."""
-
-    mapping: Composed
-    facts: Facts
-
-
-Stream = Generator[Event, None, Made | None]
 
 
 def run(request: PretrainConfig, dry: bool = False) -> Stream:
@@ -146,17 +134,17 @@ def _planned(request: PretrainConfig, data: Any, place: Place | None, derived: A
 def _derived(request: PretrainConfig, data: Text) -> Plan:
     machine = probe()
     machine.settle()
-    long = length.measured(request, data, machine)
+    takes = cost.measured(request, data, machine)
     reasons: tuple[Reason, ...] = (
         *(reason for reason in data.size.reasons if reason[0] != "horizon" or request.budget is None),
         *(() if data.table is None else (data.table.reason(data.counts[0] + data.counts[1]),)),
         ("precision", machine.precision, machine.reasons[-1]),
-        *long.reasons,
-        health.looks(data, long.steps).reason(),
+        *takes.reasons,
+        health.looks(data, takes.steps).reason(),
     )
     marks = data.fingerprints()
-    return Plan(machine, marks["text"], marks["tokenizer"], long.steps, long.head, marks.get("probe"), budget=long.budget,
-                seconds=long.seconds, memory=long.memory, reasons=reasons, source=marks.get("source"),
+    return Plan(machine, marks["text"], marks["tokenizer"], takes.steps, takes.head, marks.get("probe"), budget=takes.budget,
+                seconds=takes.seconds, memory=takes.memory, reasons=reasons, source=marks.get("source"),
                 vectors=marks.get("vectors"))  # fmt: skip
 
 
@@ -204,10 +192,10 @@ class _Learning(Learning):
         encoder, objective = self.data.made()
         machine, name = self.plan.machine, self.request.objective
         if self.plan.head:
-            first, patient = length.alone(self.data, encoder, objective, self.plan.head, machine), overdue(None)
+            first, patient = cost.head_run(self.data, encoder, objective, self.plan.head, machine), overdue(None)
             for event in drive(first, self.place.work / "head", "head", replace(self.watch, overdue=patient), None, 1):
                 yield self._shown(event, "head", self.plan.head)
-        run = length.whole(self.data, encoder, objective, self.plan.steps, machine)
+        run = cost.full_run(self.data, encoder, objective, self.plan.steps, machine)
         looker = health.Health(self.data, objective, encoder, machine, self.plan.steps)
         before = None if self.data.start is None else looker.before()
         looks, stop = looker.planned.count, self.plan.stop

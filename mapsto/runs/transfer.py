@@ -22,7 +22,6 @@ from mapsto.bundle.load import load
 from mapsto.bundle.receipt import Receipt
 from mapsto.bundle.save import save
 from mapsto.core import random
-from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.contracts import Step
 from mapsto.core.errors import OutputError
 from mapsto.data.split import holdout
@@ -34,7 +33,19 @@ from mapsto.runs import place as places
 from mapsto.runs import prepare, prove
 from mapsto.runs.config import TransferConfig
 from mapsto.runs.derive import derive
-from mapsto.runs.events import Climbed, Event, Finished, Found, Judged, Noted, Planned, Progress, Receipted
+from mapsto.runs.events import (
+    Climbed,
+    Event,
+    Finished,
+    Found,
+    Judged,
+    Made,
+    Noted,
+    Planned,
+    Progress,
+    Receipted,
+    Stream,
+)
 from mapsto.runs.judge import judged
 from mapsto.runs.place import Place
 from mapsto.runs.plan import Plan, overdue
@@ -42,18 +53,6 @@ from mapsto.runs.prepare import Start, Table
 from mapsto.strategies.job import Advance, Job
 from mapsto.strategies.ladder import Ladder, Tried
 from mapsto.strategies.tune import Tuning
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Made:
-    """What a run returns: a mapping and its facts."""
-
-    mapping: Composed
-    facts: Facts
-
-
-Stream = Generator[Event, None, Made | None]
 
 
 def run(request: TransferConfig, data: Mapping[str, Any] | None = None, dry: bool = False) -> Stream:

@@ -26,7 +26,7 @@ from mapsto.engine.sweep import Sweep
 from mapsto.nn import noise
 from mapsto.runs import events, pretrain, text
 from mapsto.runs.config import PretrainConfig
-from mapsto.runs.events import Event, Judged, Progress
+from mapsto.runs.events import Event, Judged, Progress, Stream
 from mapsto.runs.lexicon import ONWARD, Data
 from mapsto.runs.plan import Reason
 from mapsto.runs.pretrain import Plan
@@ -101,7 +101,7 @@ class Learning(pretrain.Learning):
 
     data: Data
 
-    def events(self) -> pretrain.Stream:
+    def events(self) -> Stream:
         """The steps, the figures, the bundle."""
         name, plan = self.request.objective, self.plan
         run = self.data.sweep(Duration(plan.steps, "steps"), plan.machine.threads)

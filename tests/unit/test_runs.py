@@ -35,7 +35,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAPSTO_CACHE", str(tmp_path / "cache"))
 
 
-def climbed(**options: Any) -> tuple[list[events.Event], runs.Made]:
+def climbed(**options: Any) -> tuple[list[events.Event], events.Made]:
     stream = runs.run(config.fill(TransferConfig, {"target": "label", **options}))
     seen = []
     while True:

@@ -1,4 +1,4 @@
-"""How long a pretraining is: its run, that of a new head alone before it, and the steps that a budget has time for."""
+"""What a pretraining takes: steps, seconds and memory, measured on its own runs: of a new head alone, and of all weights."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _MEASURED = 0.01  # of a budget, to find out how many steps it is
 _HEAD, _RATE = 0.2, 1e-3  # steps of a new head alone for each step of all, and their rate: what shallow nets take
 
 
-def whole(data: Text, encoder: Encoder, objective: Objective, steps: int | Duration, machine: Machine) -> Run:
+def full_run(data: Text, encoder: Encoder, objective: Objective, steps: int | Duration, machine: Machine) -> Run:
     """The run of all weights."""
     batches, settings = data.batches(), replace(data.size.settings, steps=steps)
     rules = [("", 1.0)] if data.table is None else data.table.rules(encoder)
     return Run(objective, encoder, batches, settings, rules, machine, batches.per_epoch)
 
 
-def alone(data: Text, encoder: Encoder, objective: Objective, steps: int, machine: Machine) -> Run:
+def head_run(data: Text, encoder: Encoder, objective: Objective, steps: int, machine: Machine) -> Run:
     """A new head on an encoder that stands still (linear probing before fine-tuning: Kumar et al. 2022)."""
     settings = Settings(steps, rate=_RATE, warmup=Duration(0.1, "fraction"), seed=data.request.seed)
     return Run(objective, encoder, data.batches(), settings, [(r"^encoder\.", None), ("", 1.0)], machine)
@@ -33,8 +33,8 @@ def alone(data: Text, encoder: Encoder, objective: Objective, steps: int, machin
 
 @final
 @dataclass(frozen=True)
-class Length:
-    """Steps of all weights, `head` ones before them, what they take, and why."""
+class Cost:
+    """Steps of all weights, `head` ones of a new head before them, the seconds and bytes that they take, and why."""
 
     steps: int
     head: int
@@ -44,16 +44,16 @@ class Length:
     reasons: tuple[Reason, ...]
 
 
-def measured(request: PretrainConfig, data: Text, machine: Machine) -> Length:
+def measured(request: PretrainConfig, data: Text, machine: Machine) -> Cost:
     """What the request asks for, or what its time allows at the pace that is measured."""
     encoder, objective = data.made()
     batches, asked = data.batches(), request.budget or data.size.settings.steps
     work = flops.step(encoder, objective, [objective.corrupt(batch, request.seed, 0) for batch in batches(0)])
     budget = asked.amount if isinstance(asked, Duration) and asked.unit == "seconds" else None
-    run = whole(data, encoder, objective, asked if budget is None else 1, machine)
+    run = full_run(data, encoder, objective, asked if budget is None else 1, machine)
     pace = run.pace(_MEASURED * (budget or 0.0))
     share = _HEAD if data.start is not None and data.start.new else 0.0
-    each = 1 / pace + (share / alone(data, encoder, objective, 1, machine).pace() if share else 0.0)
+    each = 1 / pace + (share / head_run(data, encoder, objective, 1, machine).pace() if share else 0.0)
     steps = run.total if budget is None else max(1, int(budget / each))
     each += health.looks(data, steps).share / pace
     steps = steps if budget is None else max(1, int(budget / each))
@@ -67,4 +67,4 @@ def measured(request: PretrainConfig, data: Text, machine: Machine) -> Length:
         why = "of the new head alone, lest its first guesses undo what the encoder knows"
         reasons.append(("head first", f"{head:,} steps before them", why))
     parameters = sum(p.numel() for p in (*encoder.parameters(), *objective.parameters()))
-    return Length(steps, head, budget, steps * each, 4.0 * parameters * 4 + 4e8, tuple(reasons))
+    return Cost(steps, head, budget, steps * each, 4.0 * parameters * 4 + 4e8, tuple(reasons))
