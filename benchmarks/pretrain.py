@@ -9,7 +9,7 @@ Every run is a process of its own with a cache of its own. Results go to `benchm
                  vectors, beside the same net from random weights and the vectors alone
     waimai       the same in Chinese: shop and takeaway reviews, then 150 takeaway labels a class
     objectives   each objective on the same 5 MB for the same budget: held-out loss, chance, accuracy with 250 labels a class
-    continued    MiniLM goes on with masked reviews: 50 labels a class before and after
+    continued    MiniLM goes on with masked reviews: a few labels of reviews, and of questions, before and after
 """
 
 from __future__ import annotations
@@ -159,20 +159,26 @@ NAMES["masked+nsp"] = ["--objective", "masked", "--nsp"]
 
 
 def continued(asked: Asked, work: Path) -> dict[str, Any]:
-    """MiniLM before and after the reviews, 50 labels a class, a linear head on what it makes of them."""
-    place = asked.data / "text/imdb"
-    train, test = _tables(pd.read_parquet(place / "train.parquet"), pd.read_parquet(place / "test.parquet"), work, 1000)
+    """MiniLM before and after the reviews, a linear head on what it makes of a few labels: of reviews, 50 a class, and of
+    questions, 16 a class, which no review resembles."""
+    place = asked.data / "text"
+    reviews = _tables(
+        pd.read_parquet(place / "imdb/train.parquet"), pd.read_parquet(place / "imdb/test.parquet"), work, 1000
+    )
+    questions = (str(place / "trec/train.csv"), str(place / "trec/test.csv"))
     out = str(work / "minilm")
-    told = ours(["pretrain", str(place / "unlabelled.parquet"), "--objective", "masked", "--from", "minilm",
+    told = ours(["pretrain", str(place / "imdb/unlabelled.parquet"), "--objective", "masked", "--from", "minilm",
                  "--budget", asked.budget, "--out", out])  # fmt: skip
-    rows: list[dict[str, float]] = []
-    for seed in SEEDS:
-        drawn = ["--shots", "50", "--seed", str(seed), "--strategy", "frozen"]
-        common = [train, "--target", "label", "--test", test, *drawn]
-        before, after = (accuracy(ours(["transfer", *common, "--from", source])) for source in ("minilm", out))
-        rows.append({"before": before, "after": after})
-        found = {"pretrained": _figures(told), "rows": rows, "gain": _gain(rows, "after", "before")}
-        _told("continued", found)
+    found: dict[str, Any] = {"pretrained": _figures(told)}
+    for kind, (train, test), shots in (("in-domain", reviews, 50), ("general", questions, 16)):
+        rows: list[dict[str, float]] = []
+        for seed in SEEDS:
+            drawn = ["--shots", str(shots), "--seed", str(seed), "--strategy", "frozen", "--task", "single"]
+            common = [train, "--target", "label", "--test", test, *drawn]
+            before, after = (accuracy(ours(["transfer", *common, "--from", source])) for source in ("minilm", out))
+            rows.append({"before": before, "after": after})
+            found[kind] = {"rows": rows, "gain": _gain(rows, "after", "before")}
+            _told("continued", found)
     return found
 
 

@@ -8,9 +8,11 @@ the three fates. Special tokens are never drawn, and scores are computed at the 
 
 With `nsp` a window is a pair, [CLS] A [SEP] B [SEP], and is also asked whether B follows A (`follows`, see `data.pairs`):
 
-    loss += Σ_windows n_w · BCE(w · pooled, follows)          n_w: hidden positions of the window
+    loss += Σ_windows n_w · BCE(w · (a ∘ b) + c, follows)     n_w: hidden positions of the window
 
-so that its mean is the mean of the hidden words' plus the mean of the pairs', as in BERT, and sums stay exact.
+so that its mean is the mean of the hidden words' plus the mean of the pairs', as in BERT, and sums stay exact. a and b are
+the means of the two parts' rows: what the parts have in common tells a pair apart early on, where one row for both (BERT's)
+must first learn to compare them.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mapsto.core.contracts import Batch, Encoder, Loss, Objective
-from mapsto.core.errors import ConfigError
+from mapsto.core.errors import ConfigError, listing
 from mapsto.nn.vocabulary import cross_entropy
 from mapsto.objectives.choice import Choice, Draws, check
 from mapsto.objectives.tie import table
@@ -97,14 +99,12 @@ class Masked(Objective):
         total, right = cross_entropy(rows, self._table(encoder), self.bias, batch["labels"][asked])
         parts = {"accuracy": float(right)}
         if self.follows is not None:
-            if "follows" not in batch:
-                raise ConfigError(
-                    "masked: nsp wants pairs, which the batches lack (no 'follows'); use data.pairs or nsp=False"
-                )
-            hidden = torch.zeros_like(batch["lengths"]).index_add_(
-                0, torch.repeat_interleave(batch["lengths"]), asked.long()
-            )
-            score = self.follows(encoded.pooled).squeeze(1).float()
+            if missing := [field for field in ("types", "follows") if field not in batch]:
+                raise ConfigError(f"masked: nsp wants pairs, which the batches lack (no {listing(missing)}); use data.pairs "
+                                  "or nsp=False")  # fmt: skip
+            owner = torch.repeat_interleave(batch["lengths"])
+            hidden = torch.zeros_like(batch["lengths"]).index_add_(0, owner, asked.long())
+            score = self.follows(_common(encoded.rows, 2 * owner + batch["types"], len(hidden))).squeeze(1).float()
             truth = batch["follows"].to(score.dtype)
             total = total + (hidden * F.binary_cross_entropy_with_logits(score, truth, reduction="none")).sum()
             parts["follows"] = float((hidden * ((score > 0) == (truth > 0))).sum())
@@ -126,3 +126,10 @@ class Masked(Objective):
         if self.decoder is not None:
             return self.decoder.weight
         return table(encoder, self.name, self._spec["vocabulary"])
+
+
+def _common(rows: Tensor, part: Tensor, windows: int) -> Tensor:
+    """(N, D) rows, each of a part 2 · window or 2 · window + 1, ↦ (W, D) what the two parts' means have in common."""
+    sums = rows.new_zeros(2 * windows, rows.shape[1], dtype=torch.float32).index_add_(0, part, rows.float())
+    means = sums / torch.bincount(part, minlength=2 * windows).clamp_(min=1)[:, None]
+    return means.view(windows, 2, -1).prod(1)

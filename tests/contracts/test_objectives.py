@@ -58,7 +58,9 @@ def texts(rows: int = ROWS, seed: int = 0) -> Batch:
     lengths = torch.randint(1, 31, (rows,), generator=make)
     first = torch.randint(4, V, (rows,), generator=make)
     ids = torch.cat([(f + torch.arange(n) - 4) % (V - 4) + 4 for f, n in zip(first, lengths, strict=True)])
-    return {"ids": ids, "lengths": lengths, "target": torch.arange(rows) % 3, "follows": torch.arange(rows) % 2}
+    types = torch.cat([(torch.arange(n) > n // 2).long() for n in lengths])
+    return {"ids": ids, "lengths": lengths, "target": torch.arange(rows) % 3, "follows": torch.arange(rows) % 2,
+            "types": types}  # fmt: skip
 
 
 def repeats(seed: int) -> Batch:
@@ -79,7 +81,7 @@ def test_declarations_hold(name: str) -> None:
     batch = texts()
     fields(name, objective.needs, batch)
     fields(name, encoder.needs, objective.corrupt(batch, 0, 0))
-    least = {k: batch[k] for k in {*objective.needs, *encoder.needs, *(["follows"] if "nsp" in name else [])}}
+    least = {k: batch[k] for k in {*objective.needs, *encoder.needs, *(["types", "follows"] if "nsp" in name else [])}}
     assert torch.isfinite(objective(encoder, objective.corrupt(least, 0, 0)).total)
 
 
@@ -155,7 +157,7 @@ def test_no_target_leaks(name: str) -> None:
 def test_nothing_to_learn_from_is_a_loss_of_nothing(name: str) -> None:
     objective, encoder = made(name)
     batch = {"ids": torch.tensor([2, 2]), "lengths": torch.tensor([1, 1]), "target": torch.tensor([0, 1])}
-    batch["follows"] = torch.tensor([0, 1])
+    batch |= {"follows": torch.tensor([0, 1]), "types": torch.tensor([0, 0])}
     loss = objective(encoder, objective.corrupt(batch, 0, 0))
     assert loss.count == 0
     assert loss.total.item() == 0.0

@@ -115,13 +115,17 @@ def test_pairs_add_their_mean_to_that_of_the_words() -> None:
     torch.nn.init.normal_(made.follows.weight)
     encoder, batch = Transformer(vocabulary=V, width=8, depth=1, heads=2, inner=8, limit=64), windows(30)
     truth = torch.arange(30) % 2
-    shown = made.corrupt({**batch, "follows": truth}, 0, 0)
+    types = torch.cat([(torch.arange(n) > n // 2).long() for n in batch["lengths"]])
+    shown = made.corrupt({**batch, "follows": truth, "types": types}, 0, 0)
     loss = made(encoder, shown)
     plain = Masked(V, 8, mask=MASK, special=SPECIAL)
     plain.load_state_dict({k: v for k, v in made.state_dict().items() if "follows" not in k})
-    words, pooled, pairs, told = plain(encoder, shown), encoder(shown).pooled, 0.0, 0.0
-    for i, part in enumerate(shown["labels"].split(shown["lengths"].tolist())):
-        chance = torch.sigmoid(made.follows(pooled[i]))[0].detach()
+    words, pairs, told = plain(encoder, shown), 0.0, 0.0
+    each = shown["lengths"].tolist()
+    rows, kinds = encoder(shown).rows.detach().split(each), types.split(each)
+    for i, part in enumerate(shown["labels"].split(each)):
+        first, second = (rows[i][kinds[i] == kind].mean(0) for kind in (0, 1))
+        chance = torch.sigmoid(made.follows(first * second))[0].detach()
         right = chance if truth[i] else 1 - chance
         pairs -= float((part >= 0).sum() * right.log())
         told += float((part >= 0).sum() * (right > 0.5))
