@@ -31,7 +31,7 @@ from mapsto.runs.lexicon import ONWARD, Data
 from mapsto.runs.plan import Reason
 from mapsto.runs.pretrain import Plan
 
-_LEAST, _MOST, _ENOUGH = 5, 40, 30_000_000  # passes over the text; words in all, where it is small
+_LEAST, _MOST, _ENOUGH = 5, 20, 30_000_000  # passes over the text; words in all, where it is small
 
 
 def derived(request: PretrainConfig, data: Data) -> Plan:
