@@ -38,7 +38,7 @@ class Packed:
         context: the most positions of a window, special tokens included.
         budget: positions of a step, on average over a group of steps.
         seed: with the step, decides everything.
-        micro: the most positions of a micro-batch (or one window); the budget when None.
+        micro: the most positions of a micro-batch (or one window), all of a step being alike; the budget when None.
         documents: which documents, as indices or a mask; all when None.
         window: ids put before and after each window, such as `((cls,), (sep,))`.
         document: ids put before and after each document, such as `((), (end,))`.
@@ -82,7 +82,9 @@ class Packed:
         owners, lows, highs = self.spans(step)
         lengths = highs - lows + sum(map(len, self._window))
         ids = self._ids(owners, lows, highs, lengths)
-        parts = cuts(lengths.tolist(), self.micro)
+        total, spare = int(lengths.sum()), int(lengths.max()) - 1
+        count = -(-total // max(1, self.micro - spare))
+        parts = cuts(lengths.tolist(), -(-total // count) + spare)  # alike, lest the last window be left alone
         places = np.concatenate(([0], lengths.cumsum()))
         return [
             {"ids": torch.from_numpy(ids[places[a] : places[b]]), "lengths": torch.from_numpy(lengths[a:b])}
