@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
-from mapsto.bundle.format import Facts
-from mapsto.core.contracts import Mapping as Composed
+if TYPE_CHECKING:  # what shows events does not wait for torch
+    from mapsto.bundle.format import Facts
+    from mapsto.core.contracts import Mapping as Composed
 
 
 @final
