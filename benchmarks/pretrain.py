@@ -33,6 +33,7 @@ RIVALS = Path(__file__).parent / "rivals"
 SEEDS = range(3)
 T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}  # Student's t by degrees of freedom
 Asked = argparse.Namespace
+_UNLABELLED = "text/imdb/unlabelled.parquet"
 
 
 def shakespeare(asked: Asked, work: Path) -> dict[str, Any]:
@@ -66,9 +67,8 @@ def _against(seconds: float, loss: float, curve: list[dict[str, float]]) -> dict
 
 def imdb(asked: Asked, work: Path) -> dict[str, Any]:
     """English reviews."""
-    place = asked.data / "text/imdb"
-    train, test = _tables(pd.read_parquet(place / "train.parquet"), pd.read_parquet(place / "test.parquet"), work)
-    return _pretrained("imdb", asked, work, [str(place / "unlabelled.parquet")], train, test, "label", 250)
+    train, test = _reviews(asked, work)
+    return _pretrained("imdb", asked, work, [str(asked.data / _UNLABELLED)], train, test, "label", 250)
 
 
 def waimai(asked: Asked, work: Path) -> dict[str, Any]:
@@ -78,6 +78,12 @@ def waimai(asked: Asked, work: Path) -> dict[str, Any]:
     texts = pd.concat([pd.read_parquet(zh / "online_shopping/train.parquet")[["text"]], pd.read_csv(train)[["text"]]])
     texts.to_parquet(work / "texts.parquet")
     return _pretrained("waimai", asked, work, [str(work / "texts.parquet")], train, test, "label", 150)
+
+
+def _reviews(asked: Asked, work: Path, rows: int = 5000) -> tuple[str, str]:
+    """English reviews with labels, of the test rows at most so many."""
+    place = asked.data / "text/imdb"
+    return _tables(pd.read_parquet(place / "train.parquet"), pd.read_parquet(place / "test.parquet"), work, rows)
 
 
 def _tables(train: pd.DataFrame, test: pd.DataFrame, work: Path, rows: int = 5000) -> tuple[str, str]:
@@ -101,13 +107,18 @@ def _pretrained(job: str, asked: Asked, work: Path, texts: list[str], train: str
         told = ours(["pretrain", *texts, *masked, *options, "--budget", asked.budget, "--out", models[name][0]])
         found["learnt"][name] = _figures(told)
         for seed, row in zip(SEEDS, rows, strict=True):
-            common = [train, "--target", target, "--test", test, "--shots", str(shots), "--seed", str(seed)]
             for kind in sorted(models.keys() - row.keys()):
-                source, strategy = models[kind]
-                row[kind] = accuracy(ours(["transfer", *common, "--from", source, "--strategy", strategy]))
+                row[kind] = _transferred(*models[kind], train, test, target, shots, seed)
             found["gains"] = {kind: _gain(rows, kind) for kind in models if kind != "random"}
             _told(job, found)
     return found
+
+
+def _transferred(source: str, strategy: str, train: str, test: str, target: str, shots: int, seed: int = 0) -> float:
+    """The accuracy of a model on the test rows after so many labels a class."""
+    told = ours(["transfer", train, "--target", target, "--test", test, "--shots", str(shots), "--seed", str(seed),
+                 "--task", "single", "--from", source, "--strategy", strategy])  # fmt: skip
+    return accuracy(told)
 
 
 def _gain(rows: list[dict[str, float]], kind: str, beside: str = "random") -> dict[str, float] | None:
@@ -134,20 +145,18 @@ def _blank(texts: list[str], options: list[str], work: Path) -> str:
 
 def objectives(asked: Asked, work: Path) -> dict[str, Any]:
     """The same 5 MB and the same budget for each."""
-    place = asked.data / "text/imdb"
-    texts = pd.read_parquet(place / "unlabelled.parquet")[["text"]]
+    texts = pd.read_parquet(asked.data / _UNLABELLED)[["text"]]
     texts = texts[texts.text.str.len().cumsum() < 5_000_000]
     texts.to_parquet(work / "texts.parquet")
-    train, test = _tables(pd.read_parquet(place / "train.parquet"), pd.read_parquet(place / "test.parquet"), work, 2000)
+    train, test = _reviews(asked, work, 2000)
     found: dict[str, Any] = {}
     for name, options in NAMES.items():
         (work / name).mkdir()
         out = str(work / name / "enc")
         told = ours(["pretrain", str(work / "texts.parquet"), *options, "--budget", asked.budget, "--out", out])
         blank = _blank([str(work / "texts.parquet")], options, work / name)
-        common = [train, "--target", "label", "--test", test, "--shots", "250", "--strategy", "frozen"]
         found[name] = _figures(told) | {
-            kind: accuracy(ours(["transfer", *common, "--from", source]))
+            kind: _transferred(source, "frozen", train, test, "label", 250)
             for kind, source in (("probe", out), ("random", blank))
         }
         _told("objectives", found)
@@ -161,21 +170,18 @@ NAMES["masked+nsp"] = ["--objective", "masked", "--nsp"]
 def continued(asked: Asked, work: Path) -> dict[str, Any]:
     """MiniLM before and after the reviews, a linear head on what it makes of a few labels: of reviews, 50 a class, and of
     questions, 16 a class, which no review resembles."""
-    place = asked.data / "text"
-    reviews = _tables(
-        pd.read_parquet(place / "imdb/train.parquet"), pd.read_parquet(place / "imdb/test.parquet"), work, 1000
-    )
-    questions = (str(place / "trec/train.csv"), str(place / "trec/test.csv"))
+    reviews = _reviews(asked, work, 1000)
+    questions = (str(asked.data / "text/trec/train.csv"), str(asked.data / "text/trec/test.csv"))
     out = str(work / "minilm")
-    told = ours(["pretrain", str(place / "imdb/unlabelled.parquet"), "--objective", "masked", "--from", "minilm",
+    told = ours(["pretrain", str(asked.data / _UNLABELLED), "--objective", "masked", "--from", "minilm",
                  "--budget", asked.budget, "--out", out])  # fmt: skip
     found: dict[str, Any] = {"pretrained": _figures(told)}
     for kind, (train, test), shots in (("in-domain", reviews, 50), ("general", questions, 16)):
         rows: list[dict[str, float]] = []
         for seed in SEEDS:
-            drawn = ["--shots", str(shots), "--seed", str(seed), "--strategy", "frozen", "--task", "single"]
-            common = [train, "--target", "label", "--test", test, *drawn]
-            before, after = (accuracy(ours(["transfer", *common, "--from", source])) for source in ("minilm", out))
+            before, after = (
+                _transferred(source, "frozen", train, test, "label", shots, seed) for source in ("minilm", out)
+            )
             rows.append({"before": before, "after": after})
             found[kind] = {"rows": rows, "gain": _gain(rows, "after", "before")}
             _told("continued", found)

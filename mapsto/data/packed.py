@@ -82,9 +82,7 @@ class Packed:
         owners, lows, highs = self.spans(step)
         lengths = highs - lows + sum(map(len, self._window))
         ids = self._ids(owners, lows, highs, lengths)
-        total, spare = int(lengths.sum()), int(lengths.max()) - 1
-        count = -(-total // max(1, self.micro - spare))
-        parts = cuts(lengths.tolist(), -(-total // count) + spare)  # alike, lest the last window be left alone
+        parts = cuts(lengths.tolist(), _even(lengths, self.micro))
         places = np.concatenate(([0], lengths.cumsum()))
         return [
             {"ids": torch.from_numpy(ids[places[a] : places[b]]), "lengths": torch.from_numpy(lengths[a:b])}
@@ -170,3 +168,10 @@ def _check(room: int, context: int, budget: int) -> None:
         raise ConfigError(f"context: expected more than the {context - room} special tokens of a window, got {context}")
     if budget < context:
         raise ConfigError(f"batch: expected at least one context of {context:,} positions a step, got {budget:,}")
+
+
+def _even(lengths: Ids, most: int) -> int:
+    """The most positions of a part, at most `most`, for which parts come out alike: none is a last window alone."""
+    total, spare = int(lengths.sum()), int(lengths.max()) - 1
+    count = -(-total // max(1, most - spare))
+    return -(-total // count) + spare

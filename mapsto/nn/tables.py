@@ -126,9 +126,9 @@ class Word2Vec:
                     self._merged(table, old, start)
             self._free.append(at)
 
-    def drawn(self, shift: int, start: int, stop: int) -> Any:
-        """What positions start … stop − 1 are trained on after `shift` positions of earlier epochs (`draws.draw`)."""
-        return self._draw(self._tokens, self._offsets, self._used, self._keep, *self._noise, self._key, shift, start,
+    def drawn(self, past: int, start: int, stop: int) -> Any:
+        """What positions start … stop − 1 are trained on after `past` positions of earlier epochs (`draws.draw`)."""
+        return self._draw(self._tokens, self._offsets, self._used, self._keep, *self._noise, self._key, past, start,
                           stop, self._window, self._negatives)  # fmt: skip
 
     def compiled(self) -> float:

@@ -33,6 +33,7 @@ _SHARE = {
     "permuted": {"modern": _PERMUTED, "classic": _PERMUTED},
     "denoise": {"modern": _DENOISE, "classic": _DENOISE},
 }
+_WIDEST = 1 << 25  # bytes of a tensor: glibc asks the kernel for a larger one anew each time, page by page
 CARRIED = 4  # by which rate, batch and horizon fall where a model is gone on from
 
 
@@ -49,6 +50,11 @@ class Size:
     parameters: int  # of encoder and objective, about
     settings: Settings
     reasons: tuple[Reason, ...]
+
+    @property
+    def micro(self) -> int:
+        """Positions that go through the model at once: the widest tensor has four times its width, in float32, for each."""
+        return max(self.context + 1, _WIDEST // (4 * 4 * int(self.encoder["width"])))
 
 
 def derive(request: PretrainConfig, vocabulary: int, corpus: int) -> Size:

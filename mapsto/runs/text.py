@@ -35,7 +35,6 @@ from mapsto.runs.size import Size
 from mapsto.runs.table import Table
 
 LOOK = 1 << 16  # held-out positions of one look
-_HELD = 1 << 25  # bytes of a tensor; of larger ones glibc asks the kernel anew each time, and pages come one by one
 
 
 @final
@@ -106,15 +105,10 @@ class Text:
             sizes = sizes[sizes > pairs] + sum(map(len, (*window, *document)))
             context = min(context, int(max(sizes, default=context)))
             budget = max(context, min(budget, int(sizes.sum())))
-        made = Packed(self.store, context, budget, self.request.seed, micro=self._micro, documents=chosen,
+        made = Packed(self.store, context, budget, self.request.seed, micro=self.size.micro, documents=chosen,
                       window=window, document=document, jitter=causal and not held, least=1 + pairs,
                       purpose="held" if held else "order")  # fmt: skip
         return Paired(made) if pairs else made
-
-    @property
-    def _micro(self) -> int:
-        """Positions that go through the model at once: four times its width of float32 for each is the widest tensor."""
-        return max(self.size.context + 1, _HELD // (16 * int(self.size.encoder["width"])))
 
     def made(self) -> tuple[Encoder, Objective]:
         """The encoder and the objective before the first step."""
