@@ -6,16 +6,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mapsto.api import embed, evaluate, export, fill, generate, load, predict, pretrain, transfer, verify
+    from mapsto.api import (
+        embed,
+        evaluate,
+        export,
+        fill,
+        from_module,
+        generate,
+        load,
+        predict,
+        pretrain,
+        transfer,
+        verify,
+    )
     from mapsto.estimators import Classifier, Regressor
     from mapsto.model import Model
 
 _HOMES = {
     "Model": "model", "embed": "api", "evaluate": "api", "export": "api", "load": "api", "predict": "api",
-    "transfer": "api", "pretrain": "api", "generate": "api", "fill": "api", "verify": "api", "Classifier": "estimators", "Regressor": "estimators",
+    "transfer": "api", "pretrain": "api", "generate": "api", "fill": "api", "from_module": "api", "verify": "api", "Classifier": "estimators", "Regressor": "estimators",
 }  # fmt: skip
 
-__all__ = ["Classifier", "Model", "Regressor", "embed", "evaluate", "export", "fill", "generate", "load", "predict", "pretrain",
+__all__ = ["Classifier", "Model", "Regressor", "embed", "evaluate", "export", "fill", "from_module", "generate", "load", "predict", "pretrain",
            "transfer", "verify"]  # fmt: skip
 
 

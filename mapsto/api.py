@@ -22,15 +22,15 @@ from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.decoding import Decoding
 from mapsto.core.errors import ModelError
 from mapsto.data import sink
-from mapsto.data.columns import infer
+from mapsto.data.columns import infer, inputs_of
 from mapsto.data.rows import Rows
 from mapsto.data.rows import load as read
 from mapsto.data.source import open_source
 from mapsto.encoders import pretrained, sources
 from mapsto.evaluation.suite import Report
 from mapsto.model import Model
-from mapsto.runs import prepare, unseen
 from mapsto.runs import pretrain as pretraining
+from mapsto.runs import reading, unseen
 from mapsto.runs import transfer as runs
 from mapsto.runs.config import PretrainConfig, TransferConfig
 from mapsto.runs.events import Event
@@ -55,7 +55,9 @@ class Done:
         return dict(self.values)
 
 
-def transfer(train: Any, target: str, *, watch: Callable[[Event], None] | None = None, **options: Any) -> Model:
+def transfer(
+    train: Any, target: str | None = None, *, watch: Callable[[Event], None] | None = None, **options: Any
+) -> Model:
     """A pretrained model and labelled data become a model for the task.
 
     `train`, and `test` and `valid` among the options, are paths, DataFrames, datasets, or lists; the options are those
@@ -65,7 +67,7 @@ def transfer(train: Any, target: str, *, watch: Callable[[Event], None] | None =
         ConfigError, DataError, ModelError, OutputError, NetworkError: one sentence says what and what to do.
     """
     data: dict[str, Any] = {}
-    values = {"train": train, "target": target, **{k: v for k, v in options.items() if v is not None}}
+    values = {"train": train, **{k: v for k, v in {"target": target, **options}.items() if v is not None}}
     for name in ("train", "valid", "test"):
         if name in values and not isinstance(values[name], str):
             if isinstance(values[name], Path):
@@ -150,21 +152,22 @@ def predict(model: Model | str, data: Any, out: str | None = None) -> Done:
         said = tuple("\t".join(str(v) for v in row.values()) for row in found)
         return Done(said, {"predictions": found})
     count = sink.write(out, answers)
-    return Done((f"wrote\t{out}", f"rows\t{count:,}"), {"out": out, "rows": count})
+    noted = tuple(f"noted\t{fact}" for fact in rows.facts)
+    return Done((f"wrote\t{out}", f"rows\t{count:,}", *noted), {"out": out, "rows": count, "noted": list(rows.facts)})
 
 
-def _answers(model: Model, rows: Rows, window: int = 4096) -> Iterator[sink.Columns]:
-    """Predictions beside their texts, a window of rows at a time."""
-    names = model.facts.data["columns"]["text"]
-    for first in range(0, len(rows), window):
-        texts = [rows.texts[i] for i in range(first, min(first + window, len(rows)))]
-        found = [answer.plain() for answer in model.predict(texts)]
-        columns: sink.Columns = {"row": [int(n) for n in rows.numbers[first : first + len(texts)]]}
+def _answers(model: Model, rows: Rows) -> Iterator[sink.Columns]:
+    """Predictions beside their texts, or beside the paths of their files, a window of rows at a time."""
+    (names,) = inputs_of(model.facts.data["columns"]).values()
+    for first in range(0, len(rows), model.mapping.codec.window):
+        window = range(first, min(first + model.mapping.codec.window, len(rows)))
+        found = [answer.plain() for answer in model.predict([rows.examples[i] for i in window])]
+        columns: sink.Columns = {"row": [int(rows.numbers[i]) for i in window]}
         kept = ("name", "score") if "name" in found[0] else ("names",) if "names" in found[0] else ("value",)
         columns |= {{"name": "prediction", "names": "prediction", "value": "prediction"}.get(k, k): [f[k] for f in found]
                     for k in kept}  # fmt: skip
-        parts = list(zip(*texts, strict=True)) if len(names) > 1 else [texts]
-        yield {**columns, **{name: list(part) for name, part in zip(names, parts, strict=True)}}
+        shown = list(zip(*(rows.examples.shown(i) for i in window), strict=True))
+        yield {**columns, **{name: list(part) for name, part in zip(names, shown, strict=True)}}
 
 
 def evaluate(model: Model | str, data: Any, against: Model | str | None = None) -> Report | Done:
@@ -188,7 +191,7 @@ def evaluate(model: Model | str, data: Any, against: Model | str | None = None) 
 
 
 def embed(model: Model | str, data: Any, out: str | None = None, online: bool = False) -> Any:
-    """One vector for each row of `data` (or for each text of a list): an array, or with `out` a .npy or .parquet file.
+    """One vector for each row of `data` (or for each text, or path of a picture, of a list): an array, or with `out` a .npy or .parquet file.
 
     `model` is a model, its folder, or a pretrained source such as "minilm".
 
@@ -198,12 +201,13 @@ def embed(model: Model | str, data: Any, out: str | None = None, online: bool = 
     suffix = sink.checked(out, (".npy", ".parquet")) if out is not None else ""
     held = model if isinstance(model, Model) else encoder(model, online)
     if isinstance(data, (list, tuple)) and all(isinstance(text, str) for text in data):
-        texts: Sequence[Any] = data
+        examples: Sequence[Any] = data
     else:
         source = open_source(data, "data")
-        known = held.facts.data.get("columns", {}).get("text", [])[:1]
-        texts = read(source, infer(source, text=[n for n in known if n in source.columns] or None), "data").texts
-    vectors = held.embed(texts)
+        known = inputs_of(held.facts.data.get("columns", {}))
+        named: dict[str, Any] = {what: [n for n in names[:1] if n in source.columns] for what, names in known.items()}
+        examples = read(source, infer(source, **named), "data").examples
+    vectors = held.embed(examples)
     if out is None:
         return vectors
     if suffix == ".npy":
@@ -223,8 +227,32 @@ def encoder(name: str, online: bool = False) -> Model:
     if (Path(name) / HEAD).exists():
         return load(name)
     source = pretrained.load(sources.find(name, online))
-    codec = prepare.reader(source, source.usual)
-    return Model(Composed(codec, source.encoder), Facts(source={"name": name, "normalize": source.normalize}))
+    return Model(
+        Composed(reading.usual(source), source.encoder), Facts(source={"name": name, "normalize": source.normalize})
+    )
+
+
+def from_module(module: Any, size: int, *, mean: Sequence[float] = (127.5,) * 3, std: Sequence[float] = (127.5,) * 3,
+                features: Callable[[Any, Any], Any] | None = None, fit: str = "crop", share: float = 1.0,
+                out: Path | str | None = None) -> Model:  # fmt: skip
+    """Any `torch.nn.Module` of pictures as a model to embed with and to transfer from; `out` is the folder to write it to.
+
+    The module's own code is not needed any more: what it does to (B, 3, size, size) is written down as data and shown to
+    give the same. `features(module, x)` gives (B, D), (B, T, D) or (B, D, h, w), without it the output is taken; pixels from
+    0 to 255 become (x - mean) / std for each colour; `fit` and `share` say how a picture becomes a square (`ImageCodec`).
+
+    Raises:
+        ModelError: it cannot be written down, or gives something else.
+        OutputError: `out` is there already.
+    """
+    from mapsto.codecs.image import ImageCodec
+    from mapsto.encoders.tracing import traced
+
+    codec, encoder = ImageCodec(size, fit, share), traced(module, size, mean, std, features)
+    made = Model(Composed(codec, encoder), Facts(source={"name": type(module).__name__}))
+    if out is not None:
+        made.save(out)
+    return made
 
 
 def verify(folder: Path | str) -> Verification:

@@ -17,12 +17,12 @@ from mapsto.bundle.save import save
 from mapsto.codecs.labels import Labels
 from mapsto.codecs.words import WordsCodec
 from mapsto.core import config
-from mapsto.core.contracts import Encoder
+from mapsto.core.contracts import Codec, Encoder, single
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.decoding import Decoding
 from mapsto.core.errors import DataError, ModelError
 from mapsto.core.machine import Machine, describe, probe
-from mapsto.data.columns import infer
+from mapsto.data.columns import infer, inputs_of
 from mapsto.data.rows import Rows
 from mapsto.data.rows import load as read
 from mapsto.data.source import open_source
@@ -60,26 +60,24 @@ class Model:
         self._machine.settle()
         return self._machine
 
-    def predict(self, texts: Sequence[Any]) -> list[Any]:
-        """A prediction for each text (pair): `Label(name, score, scores)`, `Labels(names, scores)` or `Number(value)`.
+    def predict(self, examples: Sequence[Any]) -> list[Any]:
+        """A prediction for each text, pair of texts or picture: `Label(name, score, scores)`, `Labels(names, scores)` or `Number(value)`.
 
         Raises:
-            DataError: not a list of texts, or not of pairs where the model reads pairs.
+            DataError: not a list of what the model reads.
         """
-        return self.task.decode(self.scores(texts)) if len(texts) else []
+        return self.task.decode(self.scores(examples)) if len(examples) else []
 
-    def scores(self, texts: Sequence[Any]) -> torch.Tensor:
+    def scores(self, examples: Sequence[Any]) -> torch.Tensor:
         """(B, K) float32 raw scores."""
         task, encoder = self.task, self.mapping.encoder
-        return self._run(texts, self.mapping.codec.encode, lambda batch: task.predict(encoder, batch))
+        return self._run(examples, self.mapping.codec, lambda batch: task.predict(encoder, batch))
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embed(self, examples: Sequence[Any]) -> NDArray[np.float32]:
         """(B, D) float32 vectors, of length 1 where the source's are meant to be."""
         encoder = self.mapping.encoder
-        codec = self.mapping.codec
         inner: Encoder = encoder.encoder if isinstance(encoder, Siamese) else encoder
-        single = codec.load({**codec.spec(), "pair": None}, codec.files())
-        pooled = self._run(texts, single.encode, lambda batch: inner(batch).pooled, pairs=False)
+        pooled = self._run(examples, single(self.mapping.codec), lambda batch: inner(batch).pooled)
         if self.facts.source.get("normalize"):
             pooled = torch.nn.functional.normalize(pooled, dim=-1)
         return pooled.numpy()
@@ -95,12 +93,12 @@ class Model:
         rows = self.rows(data, labelled=True)
         labels = Labels.load(self.facts.data["labels"])
         rivals = [] if against is None else [self._rival(against, data)]
-        return suite.judge(self.scores(rows.texts), labels.encode(rows), self.task, rivals)
+        return suite.judge(self.scores(rows.examples), labels.encode(rows), self.task, rivals)
 
     def _rival(self, other: Model, data: Any) -> Baseline:
         """Another model's scores of the same rows, in this one's units and with its thresholds."""
         mine, theirs = self.task, other.task
-        scores = other.scores(other.rows(data, labelled=True).texts)
+        scores = other.scores(other.rows(data, labelled=True).examples)
         if isinstance(mine, Regress) and isinstance(theirs, Regress):
             scores = ((theirs.values(scores) - mine.mean) / mine.std).float()[:, None]
         elif not (isinstance(mine, Classify) and isinstance(theirs, Classify)
@@ -124,7 +122,7 @@ class Model:
         source = open_source(data, "data")
         order = self.facts.data["labels"]["names"] if known["kind"] == "ordinal" else None
         target, task = (known["target"], known["kind"]) if labelled else (None, None)
-        return read(source, infer(source, text=known["text"], target=target, task=task,
+        return read(source, infer(source, **inputs_of(known), target=target, task=task,
                                   order=order if labelled else None), "data")  # fmt: skip
 
     def generate(self, prompts: Sequence[str], how: Decoding) -> list[list[str]]:
@@ -218,17 +216,18 @@ class Model:
             raise ModelError("this model has no task: it only embeds; transfer it to labelled data first")
         return task
 
-    def _run(self, texts: Sequence[Any], encode: Any, function: Any, pairs: bool | None = None) -> torch.Tensor:
-        _check(texts, bool(self.mapping.codec.spec()["pair"]) if pairs is None else pairs)
+    def _run(self, examples: Sequence[Any], codec: Codec, function: Any) -> torch.Tensor:
+        _check(examples, codec)
         self.mapping.encoder.eval()
         machine = self.machine
-        return inference.collect(function, lambda rows: encode([texts[int(i)] for i in rows]), len(texts), machine)
+        return inference.collect(function, lambda rows: codec.encode([examples[int(i)] for i in rows]), len(examples), machine,
+                                 window=codec.window)  # fmt: skip
 
 
-def _check(texts: Any, pairs: bool) -> None:
-    if isinstance(texts, str) or not hasattr(texts, "__len__"):
-        raise DataError(f"expected a list of texts, got {type(texts).__name__}; put a single text into a list")
-    for number, text in enumerate(texts if isinstance(texts, list) else (), 1):
-        fits = isinstance(text, (tuple, list)) and len(text) == 2 if pairs else isinstance(text, str)
-        if not fits:
-            raise DataError(f"text {number}: expected {'two texts' if pairs else 'a text'}, got {type(text).__name__}")
+def _check(examples: Any, codec: Codec) -> None:
+    what = codec.modality
+    if isinstance(examples, (str, bytes)) or not hasattr(examples, "__len__"):
+        raise DataError(f"expected a list of {what}s, got {type(examples).__name__}; put a single {what} into a list")
+    for number, example in enumerate(examples if isinstance(examples, list) else (), 1):
+        if fault := codec.fault(example):
+            raise DataError(f"{what} {number}: {fault}")

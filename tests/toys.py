@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mapsto.core import random
-from mapsto.core.contracts import Batch, Encoded, Encoder, Loss, Objective, select
+from mapsto.core.batches import select
+from mapsto.core.contracts import Batch, Encoded, Encoder, Loss, Objective
 from mapsto.core.machine import Machine
 
 CPU = Machine(device="cpu", threads=1, precision="fp32", matmul="highest", gflops=1.0)

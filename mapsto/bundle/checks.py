@@ -13,7 +13,7 @@ from collections.abc import Mapping as Named
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -149,9 +149,9 @@ def _unplaced(theirs: Named[str, Tensor], address: Named[str, Address]) -> list[
 
 
 def features_check(
-    encoder: Encoder, source: Encoder, codec: Codec, probes: Sequence[str]
+    encoder: Encoder, source: Encoder, codec: Codec, probes: Sequence[Any]
 ) -> tuple[float, tuple[str, ...]]:
-    """(the largest difference of the pooled features of probe texts, as a share of the largest; findings).
+    """(the largest difference of the pooled features of probes, as a share of the largest; findings).
 
     `source` is the pretrained model loaded anew, at best through code of another hand than `encoder`'s.
     """

@@ -7,6 +7,7 @@ same float32, so equal outputs are equal bytes.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping as Named
 from collections.abc import Sequence
 from typing import Any
@@ -53,14 +54,21 @@ def record(mapping: Mapping, examples: Sequence[Any]) -> dict[str, Any]:
     rows = outputs(mapping, examples).numpy() if len(examples) else np.zeros((0, 0), np.float32)
     if not np.isfinite(rows).all():
         raise ModelError("the model gives outputs that are not finite, so it is not saved; train it at a lower rate")
-    return {"inputs": [list(e) if isinstance(e, tuple) else e for e in examples],
+    return {"inputs": [_plain(example) for example in examples],
             "outputs": [[float(str(value)) for value in row] for row in rows],
             "of": "pooled" if mapping.task is None else "scores", "precision": "float32"}  # fmt: skip
 
 
 def inputs(recorded: Named[str, Any]) -> list[Any]:
-    """The examples of a record, pairs as tuples again."""
-    return [tuple(e) if isinstance(e, list) else e for e in recorded["inputs"]]
+    """The examples of a record, pairs as tuples again, files as bytes."""
+    return [tuple(e) if isinstance(e, list) else base64.b64decode(e["base64"]) if isinstance(e, dict) else e
+            for e in recorded["inputs"]]  # fmt: skip
+
+
+def _plain(example: Any) -> Any:
+    if isinstance(example, bytes):
+        return {"base64": base64.b64encode(example).decode()}
+    return list(example) if isinstance(example, tuple) else example
 
 
 def difference(mapping: Mapping, recorded: Named[str, Any]) -> float:

@@ -42,8 +42,8 @@ class Receipt:
     """What was loaded, what it computed before training, what moved, what it gained, and what is wrong with that.
 
     `share` of the encoder's parameters was found, bit for bit, in the source; `difference` is the largest between the
-    source's and the model's features before training, as a share of the largest feature; `tfidf` and `random` are the
-    validation scores of words alone and of the same net from random weights (None where not measured).
+    source's and the model's features before training, as a share of the largest feature; `base` and `random` are the
+    validation scores of plain features (`baseline` names them) and of the same net from random weights (None where not measured).
     """
 
     source: str = ""
@@ -57,7 +57,8 @@ class Receipt:
     frozen: int = 0
     metric: str = ""
     rungs: tuple[Rung, ...] = ()
-    tfidf: float | None = None
+    baseline: str = ""
+    base: float | None = None
     random: float | None = None
     seconds: float = 0.0
     findings: tuple[str, ...] = ()
@@ -91,6 +92,6 @@ class Receipt:
 
     def _gain(self, rung: Rung) -> str:
         over = [f"{rung.score - base:+.3f} over {name}"
-                for name, base in (("TF-IDF", self.tfidf), ("random weights", self.random)) if base is not None]  # fmt: skip
+                for name, base in ((self.baseline, self.base), ("random weights", self.random)) if base is not None]  # fmt: skip
         score = f"{self.metric} {rung.score:.3f}".strip()
         return f"{rung.name}: {', '.join([score, *over])}, {rung.seconds:.1f} s" + ("" if rung.kept else ", not kept")

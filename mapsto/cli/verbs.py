@@ -91,7 +91,7 @@ def predict(request: Namespace) -> int:
         return _foreseen(request, model)
     if request.data:
         return _told(api.predict(model, request.data, request.out), request.json)
-    texts = _in_pairs(request.texts) if model.mapping.codec.spec()["pair"] else request.texts
+    texts = _in_pairs(request.texts) if model.mapping.codec.spec().get("pair") else request.texts
     answers = model.predict(texts)
     if request.json:
         show.document([answer.plain() for answer in answers])
@@ -210,16 +210,16 @@ def _foreseen(request: Namespace, model: Model) -> int:
     """What a verb would read and write, checked without doing it."""
     said, told = [f"model\t{request.model}\twas loaded"], {"model": request.model}
     if data := getattr(request, "data", None):
-        from mapsto.data.columns import infer
+        from mapsto.data.columns import infer, inputs_of
         from mapsto.data.source import open_source
 
         if request.verb == "evaluate" and "columns" not in model.facts.data:  # pretrained
             return _lines([*said, f"data\t{data}\twould be read as text"])
         source, known = open_source(data, "data"), model.facts.data.get("columns", {})
         target = known.get("target") if request.verb == "evaluate" else None
-        columns = infer(source, text=known.get("text"), target=target, task=known.get("kind") if target else None)
-        told |= {"data": data, "text": list(columns.text), "target": columns.target}
-        said.append(f"data\t{data}\twould be read: {', '.join([*columns.text, *([target] if target else [])])}")
+        columns = infer(source, **inputs_of(known), target=target, task=known.get("kind") if target else None)
+        told |= {"data": data, columns.modality: list(columns.inputs), "target": columns.target}
+        said.append(f"data\t{data}\twould be read: {', '.join([*columns.inputs, *([target] if target else [])])}")
     if out := getattr(request, "out", None):
         if data:
             from mapsto.data import sink

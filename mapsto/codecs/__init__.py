@@ -2,4 +2,11 @@
 
 from mapsto.core.menus import Menu
 
-CODECS = Menu("codecs", {"text": "mapsto.codecs.text:TextCodec", "words": "mapsto.codecs.words:WordsCodec"})
+CODECS = Menu(
+    "codecs",
+    {
+        "text": "mapsto.codecs.text:TextCodec",
+        "words": "mapsto.codecs.words:WordsCodec",
+        "image": "mapsto.codecs.image:ImageCodec",
+    },
+)

@@ -16,7 +16,7 @@ import torch
 from tokenizers import Tokenizer
 
 from mapsto.codecs.pieces import Ids, Pieces, gather
-from mapsto.codecs.windows import cover, joined, template
+from mapsto.codecs.windows import cover, joined, misread, template
 from mapsto.core.contracts import Batch, Codec
 from mapsto.core.errors import ConfigError, ModelError, listing, suggestion
 
@@ -44,6 +44,8 @@ class TextCodec(Codec):
 
     name: ClassVar[str] = "text"
     fields: ClassVar[tuple[str, ...]] = ("ids", "lengths", "windows", "types")
+    modality: ClassVar[str] = "text"
+    window: ClassVar[int] = 4096
 
     def __init__(self, tokenizer: bytes, max_length: int = 512, long: str = "windows", pair: str | None = None,
                  stride: int | None = None, types: bool = False) -> None:  # fmt: skip
@@ -95,6 +97,10 @@ class TextCodec(Codec):
         first, second = (self._pieces([e[i] for e in examples])[1] for i in (0, 1))
         both = first + second if self.pair == "joint" else np.maximum(first, second)
         return both + self._template.size
+
+    def fault(self, example: Any) -> str:
+        """Whether it is a text, or two where texts are read in pairs."""
+        return misread(example, self.pair is not None)
 
     def decode(self, batch: Batch) -> list[Any]:
         """The texts again, as far as the tokenizer kept them; overlaps of windows are kept once."""

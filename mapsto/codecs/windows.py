@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -93,3 +93,10 @@ def joined(windows: list[list[int]]) -> list[int]:
         overlap = next((n for n in range(most, 0, -1) if whole[-n:] == ids[:n]), 0)
         whole += ids[overlap:]
     return whole
+
+
+def misread(example: Any, pairs: bool) -> str:
+    """Why an example is no text, or no pair of them; nothing where it is."""
+    if isinstance(example, (tuple, list)) and len(example) == 2 if pairs else isinstance(example, str):
+        return ""
+    return f"expected {'two texts' if pairs else 'a text'}, got {type(example).__name__}"

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mapsto.codecs.windows import misread
 from mapsto.core.contracts import Batch, Codec
 from mapsto.core.errors import ConfigError, DataError, MissingExtra, ModelError, listing, suggestion
 
@@ -181,8 +182,8 @@ class WordsCodec(Codec):
 
     name: ClassVar[str] = "words"
     fields: ClassVar[tuple[str, ...]] = ("ids", "lengths")
-    max_length: ClassVar[int] = 1 << 30
-    long: ClassVar[str] = "windows"
+    modality: ClassVar[str] = "text"
+    window: ClassVar[int] = 4096
 
     def __init__(self, vocabulary: Vocabulary, lower: bool = True, pair: str | None = None,
                  segmenter: str | None = None) -> None:  # fmt: skip
@@ -218,6 +219,10 @@ class WordsCodec(Codec):
             batch = {"lengths": torch.maximum(batch["first"]["lengths"], batch["second"]["lengths"])}
         sizes: NDArray[np.int64] = batch["lengths"].numpy()
         return sizes
+
+    def fault(self, example: Any) -> str:
+        """Whether it is a text, or two where texts are read in pairs."""
+        return misread(example, self.pair is not None)
 
     def decode(self, batch: Batch) -> list[Any]:
         """The known words again, with spaces between them."""

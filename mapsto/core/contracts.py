@@ -90,6 +90,10 @@ class Codec(ABC):
 
     name: ClassVar[str]  # its line on the menu
     fields: ClassVar[tuple[str, ...]]  # the batch fields it makes
+    modality: ClassVar[str]  # what its examples are: "text", "image"
+    window: ClassVar[
+        int
+    ]  # the most examples worth encoding at once: texts gain by sorting many, pictures fill the memory
 
     @abstractmethod
     def encode(self, examples: Sequence[Any]) -> Batch:
@@ -98,6 +102,14 @@ class Codec(ABC):
     @abstractmethod
     def decode(self, batch: Batch) -> list[Any]:
         """The examples again, as far as encoding kept them."""
+
+    @abstractmethod
+    def lengths(self, examples: Sequence[Any]) -> Any:
+        """(B,) int64 positions that each example would take in one uncut window."""
+
+    @abstractmethod
+    def fault(self, example: Any) -> str:
+        """Why it cannot be encoded, where that shows at once; nothing where it can."""
 
     @abstractmethod
     def spec(self) -> dict[str, Any]:
@@ -258,43 +270,7 @@ class Mapping:
     task: Task | None = None
 
 
-def rows_of(batch: Batch) -> int:
-    """B: how many examples a batch holds."""
-    if "first" in batch:
-        return rows_of(batch["first"])
-    return len(batch["windows"] if "windows" in batch else batch["lengths"])
-
-
-def positions_of(batch: Batch) -> int:
-    """N: how many positions a batch holds."""
-    if "first" in batch:
-        return positions_of(batch["first"]) + positions_of(batch["second"])
-    return int(batch["lengths"].sum())
-
-
-def sizes_of(batch: Batch) -> Tensor:
-    """(B,) positions of each example."""
-    if "first" in batch:
-        return sizes_of(batch["first"]) + sizes_of(batch["second"])
-    lengths: Tensor = batch["lengths"]
-    if "windows" not in batch:
-        return lengths
-    return torch.zeros_like(batch["windows"]).index_add_(0, torch.repeat_interleave(batch["windows"]), lengths)
-
-
-def select(batch: Batch, rows: Tensor) -> Batch:
-    """The examples `rows` (int64 indices) of a batch, in that order; plain numbers are carried along."""
-    if "lengths" not in batch:
-        return {k: select(v, rows) if isinstance(v, dict) else v[rows] if isinstance(v, Tensor) else v
-                for k, v in batch.items()}  # fmt: skip
-    windows = ragged(batch["windows"], rows) if "windows" in batch else rows
-    chosen = {"lengths": windows, **dict.fromkeys(RAGGED, ragged(batch["lengths"], windows))}
-    return {k: v[chosen.get(k, rows)] if isinstance(v, Tensor) else v for k, v in batch.items()}
-
-
-def ragged(lengths: Tensor, chosen: Tensor) -> Tensor:
-    """Indices of all entries of the segments `chosen`, where segment i has `lengths[i]` entries, in order."""
-    starts = lengths.cumsum(0) - lengths
-    picked = lengths[chosen]
-    offsets = torch.repeat_interleave(starts[chosen] - (picked.cumsum(0) - picked), picked)
-    return offsets + torch.arange(int(picked.sum()))
+def single(codec: Codec) -> Codec:
+    """The codec of one example where this one reads two."""
+    spec = codec.spec()
+    return codec.load({**spec, "pair": None}, codec.files()) if spec.get("pair") else codec

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mapsto.core import random
 from mapsto.core.errors import listing
 from mapsto.data import near
+from mapsto.data.blobs import Blobs
 from mapsto.data.chunks import row_numbers, short
 from mapsto.data.rows import Rows
 from mapsto.data.targets import Targets
@@ -79,9 +80,10 @@ def audit(train: Rows, test: Rows | None = None) -> Audit:
         found += _duplicates(rows)
         if rows.labels is not None and rows.labels.names:
             found += _typos(rows, rows.labels)
-    found += _near(train, test)
+    pictures = isinstance(train.examples, Blobs)
+    found += _alike(train, test) if pictures else _near(train, test)
     for rows in (train, test):
-        if rows is not None:
+        if rows is not None and not pictures:
             found += _texts(rows)
     return Audit(tuple(sorted(found, key=lambda f: f.warning)))
 
@@ -94,8 +96,8 @@ def _finding(kind: str, rows: Rows, places: NDArray[np.int64], what: str, more: 
 
 
 def _size(rows: Rows) -> str:
-    sizes = rows.texts.sizes()
-    what = "pairs of texts" if rows.texts.arity == 2 else "rows"
+    sizes = rows.examples.sizes()
+    what = "pairs of texts" if rows.examples.arity == 2 else "pictures" if isinstance(rows.examples, Blobs) else "rows"
     return f"{rows.where}: {len(rows):,} {what}, {int(np.median(sizes)):,} bytes each in the middle, {int(sizes.max()):,} at most"
 
 
@@ -135,7 +137,7 @@ def _duplicates(rows: Rows) -> Iterator[Finding]:
     again[order[1:]] = keys[1:] == keys[:-1]
     if not again.any():
         return
-    yield _finding("duplicates", rows, np.flatnonzero(again), "texts that repeat an earlier one")
+    yield _finding("duplicates", rows, np.flatnonzero(again), f"{_many(rows)} that repeat an earlier one")
     if rows.labels is None:
         return
     ids = rows.labels.ids()[order]
@@ -143,14 +145,14 @@ def _duplicates(rows: Rows) -> Iterator[Finding]:
     differ = np.maximum.reduceat(ids, starts) != np.minimum.reduceat(ids, starts)
     if differ.any():
         places = np.sort(order[np.repeat(differ, np.diff(starts, append=len(rows)))])
-        yield _finding("conflicts", rows, places, "equal texts with different targets")
+        yield _finding("conflicts", rows, places, f"equal {_many(rows)} with different targets")
 
 
 def _leaks(train: Rows, test: Rows) -> Iterator[Finding]:
     places = np.flatnonzero(np.isin(test.keys, train.keys))
     if len(places):
         more = f", {len(places) / len(test):.1%}; scores on them are too good"
-        yield _finding("leaks", test, places, f"texts that are in {train.where} too", more)
+        yield _finding("leaks", test, places, f"{_many(test)} that are in {train.where} too", more)
 
 
 def _typos(rows: Rows, labels: Targets) -> Iterator[Finding]:
@@ -190,13 +192,13 @@ def _sample(rows: Rows, most: int, purpose: str) -> NDArray[np.int64]:
 
 def _near(train: Rows, test: Rows | None) -> Iterator[Finding]:
     places = _sample(train, SAMPLE, "audit-near")
-    texts = [_joined(train.texts[i]) for i in places.tolist()]
+    texts = [_joined(train.examples[i]) for i in places.tolist()]
     edge = len(texts)
     others = np.zeros(0, np.int64)
     if test is not None:
         others = _sample(test, SAMPLE // 5, "audit-near-test")
         others = others[~np.isin(test.keys[others], train.keys)]
-        texts += [_joined(test.texts[i]) for i in others.tolist()]
+        texts += [_joined(test.examples[i]) for i in others.tolist()]
     found = near.pairs(texts)
     inside = sorted({j for _, j in found if j < edge})
     across = sorted({j - edge for i, j in found if i < edge <= j})
@@ -208,6 +210,31 @@ def _near(train: Rows, test: Rows | None) -> Iterator[Finding]:
         yield _finding("near leaks", test, others[across], f"texts that are nearly in {train.where} too{looked}")
 
 
+def _alike(train: Rows, test: Rows | None) -> Iterator[Finding]:
+    """Pictures that are no copies of one another, and yet brightness rises in the same places (`media.pictures.look`)."""
+    held = [rows for rows in (train, test) if rows is not None]
+    firsts = [np.sort(np.unique(rows.keys, return_index=True)[1]) for rows in held]
+    if test is not None:
+        firsts[1] = firsts[1][~np.isin(test.keys[firsts[1]], train.keys)]
+    edge = len(firsts[0])
+    found = near.alike(np.concatenate([_looks(rows)[first] for rows, first in zip(held, firsts, strict=True)]))
+    inside = sorted({j for _, j in found if j < edge})
+    across = sorted({j - edge for i, j in found if i < edge <= j})
+    if inside:
+        yield _finding("near duplicates", train, firsts[0][inside], "pictures that nearly repeat another")
+    if test is not None and across:
+        yield _finding("near leaks", test, firsts[1][across], f"pictures that are nearly in {train.where} too")
+
+
+def _looks(rows: Rows) -> NDArray[np.uint64]:
+    assert isinstance(rows.examples, Blobs)
+    return rows.examples.looks
+
+
+def _many(rows: Rows) -> str:
+    return "pictures" if isinstance(rows.examples, Blobs) else "texts"
+
+
 def _looked(rows: Rows, places: NDArray[np.int64], most: int) -> str:
     return f", among {len(places):,} rows looked at" if len(rows) > most else ""
 
@@ -217,13 +244,13 @@ def _joined(text: str | tuple[str, ...]) -> str:
 
 
 def _texts(rows: Rows) -> Iterator[Finding]:
-    sizes = rows.texts.sizes()
+    sizes = rows.examples.sizes()
     long = np.flatnonzero(sizes > _LONG)
     if len(long):
         more = f", the longest {int(sizes.max()):,}"
         yield _finding("very long", rows, long, f"texts of more than {_LONG:,} bytes", more)
     places = _sample(rows, SAMPLE, "audit-texts")
-    signs = {i: sign[0] for i in places.tolist() if (sign := _MOJIBAKE.search(_joined(rows.texts[i])))}
+    signs = {i: sign[0] for i in places.tolist() if (sign := _MOJIBAKE.search(_joined(rows.examples[i])))}
     if signs:
         example = next(iter(signs.values()))
         what = f"signs of a wrong encoding, such as {example!r}{_looked(rows, places, SAMPLE)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, final
 
 from mapsto.core.errors import DataError, listing, suggestion
@@ -22,12 +23,18 @@ LIMIT = 10_000_000  # characters in one line or field; more is a damaged file, a
 @final
 @dataclass(frozen=True)
 class Source:
-    """A table: its name for messages, its columns, what was noticed on opening it, and how to read it."""
+    """A table: its name for messages, its columns, what was noticed on opening it, and how to read it.
+
+    `folder`: where the files lie that cells name, the working folder if None; `target`: the column of classes of a folder
+    of folders.
+    """
 
     name: str
     columns: tuple[str, ...]
     facts: tuple[str, ...]
     reader: Reader
+    folder: Path | None = None
+    target: str | None = None
 
     def chunks(self, rows: int = 4096, columns: Sequence[str] | None = None) -> Iterator[Chunk]:
         """The table from its start in chunks of at most `rows` rows; with `columns`, only those.

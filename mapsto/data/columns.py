@@ -1,49 +1,56 @@
-"""Which columns are the text, the target and the rest, with a reason for every choice.
+"""Which columns are the text or the picture, the target and the rest, with a reason for every choice.
 
 Looked at is the head of the table (10,000 rows, or 32 MB). A column reads like sentences when its values hold three words or more
-on average (in Chinese and Japanese: six characters or more) and mostly differ. Two such columns are a pair.
+on average (in Chinese and Japanese: six characters or more) and mostly differ. Two such columns are a pair. A column of
+names of picture files, or of their bytes, is read where no other reads like sentences.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 from mapsto.core.errors import ConfigError, DataError, listing
 from mapsto.data.chunks import Chunk, Source, short
 from mapsto.data.kinds import KINDS, kind_of, missing, number
+from mapsto.media import pictures
 
+MODALITIES = ("text", "image")
 _HEAD, _HEAD_SIZE = 10_000, 32 << 20
 _NAMED = ({"sentence1", "sentence2"}, {"premise", "hypothesis"}, {"question1", "question2"}, {"text1", "text2"},
           {"question", "sentence"}, {"text_a", "text_b"}, {"query", "passage"}, {"question", "answer"})  # fmt: skip
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}([T ].*)?")
 _WORD = re.compile(r"[一-鿿぀-ヿ가-힯ก-๛]|[^\W一-鿿぀-ヿ가-힯ก-๛]+")
+_SUFFIXES = tuple(sorted(pictures.SUFFIXES))
+_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")  # of picture files
 _CJK = re.compile(r"[一-鿿぀-ヿก-๛]")
 
 
 @final
 @dataclass(frozen=True)
 class Columns:
-    """What is read from a table: one or two text columns, the target and its kind, what to split by; and why."""
+    """What is read from a table: one or two text columns or one of pictures, the target and its kind, what to split by; and
+    why."""
 
-    text: tuple[str, ...]
+    inputs: tuple[str, ...]
     target: str | None = None
     kind: str | None = None  # single, multi, ordinal, number; None without a target
     group: str | None = None
     time: str | None = None
     reasons: tuple[str, ...] = ()
+    modality: str = "text"
 
     @property
-    def inputs(self) -> Columns:
-        """The text columns alone, for data to predict."""
-        return Columns(self.text)
+    def unlabelled(self) -> Columns:
+        """The inputs alone, for data to predict."""
+        return Columns(self.inputs, modality=self.modality)
 
     @property
     def wanted(self) -> tuple[str, ...]:
         """The columns that have to be read, each once."""
-        named = (*self.text, self.target, self.group, self.time)
+        named = (*self.inputs, self.target, self.group, self.time)
         return tuple(dict.fromkeys(name for name in named if name is not None))
 
 
@@ -51,6 +58,7 @@ def infer(
     source: Source,
     *,
     text: Sequence[str] | str | None = None,
+    image: Sequence[str] | str | None = None,
     target: str | None = None,
     task: str | None = None,
     order: Sequence[str] | None = None,
@@ -60,30 +68,53 @@ def infer(
     """The columns to use; what is named is only checked, the rest is inferred.
 
     Raises:
-        DataError: no such column, no text column, a target that cannot be what `task` says.
+        DataError: no such column, no column to read, a target that cannot be what `task` says.
         ConfigError: options that exclude each other.
     """
-    named = (text,) if isinstance(text, str) else tuple(text or ())
-    for role, name in [("text column", n) for n in named] + [
+    named, modality = _names(text), "text"
+    if shown := _names(image):
+        named, modality = _only_pictures(named, shown), "image"
+    for role, name in [(f"{modality} column", n) for n in named] + [
         ("target column", target), ("group column", group), ("time column", time),
     ]:  # fmt: skip
         if name is not None:
             source.require(name, role)
     _check_options(named, target, task, order)
     head = _head(source)
+    if modality == "text":
+        _refuse_others(source, head, named)
+    taken = {name for name in (target, group, time) if name is not None}
+    reasons: list[str] = []
+    chosen, modality = (named, modality) if named else _inferred(source, head, taken, reasons)
+    kind = None
+    if target is not None:
+        kind, reason = kind_of(source.name, target, head[target], task, order)
+        reasons.append(f"target {target!r}: {reason}")
+    return Columns(chosen, target, kind, group, time, tuple(reasons), modality)
+
+
+def inputs_of(known: Mapping[str, Any]) -> dict[str, Any]:
+    """What a bundle says of the columns that its model reads, as arguments of `infer`."""
+    return {modality: known[modality] for modality in MODALITIES if modality in known}
+
+
+def _names(named: Sequence[str] | str | None) -> tuple[str, ...]:
+    return (named,) if isinstance(named, str) else tuple(named or ())
+
+
+def _refuse_others(source: Source, head: Chunk, named: tuple[str, ...]) -> None:
     for name in named:
         if odd := {type(v).__name__ for v in head[name] if isinstance(v, (bytes, list, tuple, dict))}:
             raise DataError(
                 f"{source.name}: text column {name!r} holds {listing(sorted(odd))} instead of text; name another"
             )
-    taken = {name for name in (target, group, time) if name is not None}
-    reasons: list[str] = []
-    chosen = named or _text_columns(source, head, taken, reasons)
-    kind = None
-    if target is not None:
-        kind, reason = kind_of(source.name, target, head[target], task, order)
-        reasons.append(f"target {target!r}: {reason}")
-    return Columns(chosen, target, kind, group, time, tuple(reasons))
+
+
+def _only_pictures(text: tuple[str, ...], image: tuple[str, ...]) -> tuple[str, ...]:
+    if text or len(image) > 1:
+        raise ConfigError(f"a model reads texts or pictures, of which one column: got text {listing(text) or 'none'} and image "
+                          f"{listing(image)}; name one")  # fmt: skip
+    return image
 
 
 def _check_options(text: tuple[str, ...], target: str | None, task: str | None, order: Sequence[str] | None) -> None:
@@ -113,8 +144,18 @@ def _head(source: Source) -> Chunk:
     return head
 
 
-def _text_columns(source: Source, head: Chunk, taken: set[str], reasons: list[str]) -> tuple[str, ...]:
+def _inferred(source: Source, head: Chunk, taken: set[str], reasons: list[str]) -> tuple[tuple[str, ...], str]:
+    """The columns to read and their modality."""
     left = {name: _describe(values) for name, values in head.items() if name not in taken}
+    shown = [name for name, (role, _) in left.items() if role == "pictures"]
+    if shown and not any(role == "sentences" for role, _ in left.values()):
+        reasons.append(f"image {short(shown[0])!r}: {left[shown[0]][1]}")
+        reasons += [f"column {short(name)!r} left out: {why}" for name, (_, why) in left.items() if name != shown[0]]
+        return (shown[0],), "image"
+    return _text_columns(source, head, left, reasons), "text"
+
+
+def _text_columns(source: Source, head: Chunk, left: dict[str, tuple[str, str]], reasons: list[str]) -> tuple[str, ...]:
     open_ = [name for name, (role, _) in left.items() if role in {"sentences", "words"}]
     if not open_:  # then a single column of strings will do, however little they differ
         words = [name for name, (role, _) in left.items() if role == "few"]
@@ -140,16 +181,27 @@ def _text_columns(source: Source, head: Chunk, taken: set[str], reasons: list[st
     return chosen
 
 
+def _pictured(value: Any) -> bool:
+    """Whether a cell names a picture file, or holds one."""
+    if isinstance(value, dict) and {"bytes", "path"} & value.keys():
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes):
+        return value.startswith(_STARTS)
+    return isinstance(value, str) and value.lower().endswith(_SUFFIXES) and "\n" not in value
+
+
 def _weight(values: list[Any]) -> float:
     texts = [v for v in values if isinstance(v, str)]
     return sum(map(len, texts)) / max(1, len(texts)) * len(set(texts))
 
 
 def _describe(values: list[Any]) -> tuple[str, str]:
-    """(role, reason): `sentences`, `words` (text of another make), `few` (repeated strings) or `other`."""
+    """(role, reason): `sentences`, `words` (text of another make), `few` (repeated strings), `pictures` or `other`."""
     held = [v for v in values if not missing(v)]
     if not held:
         return "other", "is empty"
+    if sum(map(_pictured, held)) > 0.9 * len(held):
+        return "pictures", "holds pictures" if not isinstance(held[0], str) else "holds names of picture files"
     if not all(isinstance(v, str) for v in held):
         kinds = {type(v).__name__ for v in held}
         return "other", "holds numbers" if kinds <= {"int", "float", "bool"} else f"holds {listing(sorted(kinds))}"

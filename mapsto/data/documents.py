@@ -95,7 +95,7 @@ class Documents:
     def _rows(self, data: Any) -> Iterator[str]:
         """The rows of a table; a row with two columns of text is both, one after the other."""
         source = open_source(data, self.where)
-        columns = infer(source, text=self._text).text
+        columns = infer(source, text=self._text).inputs
         self._note(f"tables read by their {listing(columns)}, a row a document")
         for chunk in source.chunks(256, columns):
             for cells in zip(*(chunk[name] for name in columns), strict=True):

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from mapsto.core import random
 
 BANDS, BAND = 12, 4
+FLIPS = 3  # bits by which the looks of near duplicates may differ
+_REACH = 64
 SIMILAR = 0.8  # Jaccard similarity from which two texts are near duplicates
 _BYTES = 4000  # of a text that are looked at
 _BLOCK = 1 << 21  # bytes that are hashed at once
@@ -133,3 +135,26 @@ def _mix_rows(values: NDArray[np.uint32]) -> NDArray[np.uint64]:
     for column in values.T:
         keys = random.mix(keys ^ column.astype(np.uint64))
     return keys
+
+
+def alike(looks: NDArray[np.uint64]) -> list[tuple[int, int]]:
+    """Pairs (i, j), i < j, whose 64 bits differ in at most `FLIPS` places; ascending. Those of 0 are like nothing.
+
+    Such a pair shares one of `FLIPS` + 1 bands of bits. Of many that share a band, each is compared with the next `_REACH`.
+    """
+    bits = 64 // (FLIPS + 1)
+    found: list[NDArray[np.int64]] = [np.zeros((0, 2), np.int64)]
+    places = np.flatnonzero(looks)
+    for band in range(FLIPS + 1):
+        part = (looks[places] >> np.uint64(band * bits)) & np.uint64((1 << bits) - 1)
+        order = places[np.lexsort((looks[places], part))]
+        sorted_part = np.sort(part)
+        for step in range(1, min(_REACH, len(order))):
+            same = np.flatnonzero(sorted_part[step:] == sorted_part[:-step])
+            if not len(same):
+                break
+            first, second = order[same], order[same + step]
+            differ = np.unpackbits((looks[first] ^ looks[second]).view(np.uint8).reshape(-1, 8), axis=1).sum(1)
+            chosen = differ <= FLIPS
+            found.append(np.sort(np.stack([first[chosen], second[chosen]], 1), axis=1))
+    return [(int(i), int(j)) for i, j in np.unique(np.concatenate(found), axis=0)]

@@ -1,18 +1,21 @@
 """Open any supported data as a table: by what it is, by its suffix, and in the end by its content.
 
-CSV, TSV, JSON Lines, JSON, Parquet, Arrow, folders that `datasets` saved; lists, dicts, DataFrames, datasets in memory.
+CSV, TSV, JSON Lines, JSON, Parquet, Arrow, folders that `datasets` saved, folders of pictures; lists, dicts, DataFrames,
+datasets in memory.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mapsto.core.errors import DataError
 from mapsto.data.arrows import open_arrow, open_folder, open_parquet
 from mapsto.data.chunks import Source
+from mapsto.data.classes import open_classes
 from mapsto.data.delimited import open_delimited
 from mapsto.data.jsons import open_json
 from mapsto.data.memory import open_memory
@@ -35,12 +38,12 @@ def open_source(data: Any, where: str = "train") -> Source:
     path = Path(data)
     try:
         if path.is_dir():
-            return open_folder(path)
+            return open_folder(path) if (path / "state.json").exists() else open_classes(path)
         if not path.exists():
             raise DataError(_missing(path, where))
         if not path.is_file():
             raise DataError(f"{str(path)!r} is no regular file; expected data that can be read more than once")
-        return _open_file(path)
+        return replace(_open_file(path), folder=path.parent)
     except OSError as fault:
         raise DataError(f"cannot read {str(path)!r}: {fault.strerror or fault}") from fault
 

@@ -6,6 +6,7 @@ as memory in use. The file has no name, so nothing is left behind however the pr
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import tempfile
@@ -14,12 +15,15 @@ from array import array
 from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
-from typing import final, overload
+from typing import Any, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mapsto.core import files
+from mapsto.data.chunks import row_numbers
+from mapsto.data.examples import Builder, Examples
+from mapsto.data.kinds import missing
 
 Text = str | tuple[str, ...]
 _MEMORY = 64 << 20  # bytes kept in memory before everything moves to the file
@@ -78,7 +82,7 @@ class Store:
 
 
 @final
-class Texts(Sequence[Text]):
+class Texts(Examples):
     """A sequence of `str` (arity 1) or of tuples of them, read from a store as they are asked for."""
 
     def __init__(self, store: Store, starts: NDArray[np.int64], arity: int, rows: NDArray[np.int64]) -> None:
@@ -105,6 +109,11 @@ class Texts(Sequence[Text]):
         """The texts at `indices`, in that order; the store is shared."""
         return Texts(self._store, self._starts, self.arity, self._rows[indices])
 
+    def shown(self, index: int) -> tuple[str, ...]:
+        """The texts of a row."""
+        row = self[index]
+        return (row,) if isinstance(row, str) else row
+
     def sizes(self) -> NDArray[np.int64]:
         """(rows,) UTF-8 bytes in each row."""
         first = self._rows * self.arity
@@ -113,12 +122,34 @@ class Texts(Sequence[Text]):
 
 
 @final
-class TextsBuilder:
+class TextsBuilder(Builder):
     """Fills a store row by row; lone surrogates become U+FFFD and their rows are noted."""
+
+    what = "text"
+    keeps_empty = True  # where nothing is learnt: an empty text stays one, so that answers line up
 
     def __init__(self, arity: int, memory: int = _MEMORY) -> None:
         self._store, self._starts, self.arity = Store(memory), array("q", [0]), arity
         self.replaced: list[int] = []  # numbers of the rows that held a lone surrogate
+
+    def read(self, columns: Sequence[Sequence[Any]], numbers: Sequence[int]) -> list[tuple[str, ...]]:
+        """The cells of some rows as texts."""
+        return list(zip(*map(_strings, columns), strict=True))
+
+    def empty(self, row: tuple[str, ...]) -> bool:
+        """Whether there is nothing to learn from."""
+        return not all(map(str.strip, row))
+
+    def key(self, row: tuple[str, ...]) -> bytes:
+        """8 bytes that texts share which are equal after `normal`."""
+        text = normal(row[0]) if len(row) == 1 else "\x1f".join(map(normal, row))
+        return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+
+    def facts(self) -> list[str]:
+        """What was changed."""
+        replaced = list(dict.fromkeys(self.replaced))
+        said = f"lone surrogates, which are no characters, became U+FFFD ({row_numbers(replaced)})" if replaced else ""
+        return [said] if said else []
 
     def extend(self, rows: Sequence[tuple[str, ...]], numbers: Sequence[int]) -> bytes:
         """Add rows; returns the bytes that were stored."""
@@ -143,3 +174,7 @@ class TextsBuilder:
         """The texts, and the (rows · arity + 1,) offsets of their bytes."""
         starts = np.frombuffer(self._starts, dtype=np.int64)
         return Texts(self._store, starts, self.arity, np.arange((len(starts) - 1) // self.arity)), starts
+
+
+def _strings(cells: Sequence[Any]) -> list[str]:
+    return [cell if isinstance(cell, str) else "" if missing(cell) else str(cell) for cell in cells]

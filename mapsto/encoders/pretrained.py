@@ -33,7 +33,7 @@ from mapsto.encoders.sources import Origin
 from mapsto.encoders.transformer import Transformer
 from mapsto.encoders.words import Words
 
-OWN = ("transformer", "recurrent", "convnet", "words")  # encoders that learn from nothing here
+OWN = ("transformer", "recurrent", "convnet", "words", "module")  # encoders that need no other one
 TOLERANCE = 1e-5  # of the largest value, in float32
 _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
 
@@ -142,7 +142,7 @@ def _own(origin: Origin, where: str) -> Pretrained:
     whole = sources.read_json(origin.folder / sources.OWN, where)
     codec, head = whole.get("codec") or {}, whole.get("encoder") or {}
     if head.get("name") not in OWN:
-        raise ModelError(f"{where}: expected a model of one of Mapsto's encoders of words ({', '.join(OWN)}), got encoder "
+        raise ModelError(f"{where}: expected a model of one of Mapsto's own encoders ({', '.join(OWN)}), got encoder "
                          f"{head.get('name')!r}; start from the source that it was made from")  # fmt: skip
     tensors = {
         name: value for shard in sources.weights(origin.folder, where) for name, value in load_file(shard).items()
@@ -158,16 +158,22 @@ def _own(origin: Origin, where: str) -> Pretrained:
         encoder.load_state_dict(state)
         spec = {"limit": 1 << 30, "pooling": "mean", "types": 0, **encoder.spec()}
         words = (origin.folder / codec["files"][0]).read_bytes() if isinstance(encoder, Words) else None
+        if not codec["files"]:
+            words = b""  # it reads no text
     except (TypeError, RuntimeError, KeyError, OSError) as fault:
         why = str(fault).splitlines()[0]
         raise ModelError(f"{where}: its weights do not fit its encoder ({why}); make it again") from fault
     return Pretrained(
         encoder=encoder.eval(), origin=origin, config={"model_type": "mapsto"}, limit=spec["limit"], usual=spec["limit"],
         tokenizer=_tokenizer(origin, spec["vocabulary"]) if words is None else words, pooling=spec["pooling"],
-        normalize=words is not None, types=spec["types"] > 1, loaded=tuple(sorted(state)), unused={}, share=1.0,
-        sha256=fingerprint(encoder.state_dict()), route=Route(encoder.name, "pretrained by Mapsto itself", None),
+        normalize=isinstance(encoder, Words), types=spec["types"] > 1, loaded=tuple(sorted(state)), unused={}, share=1.0,
+        sha256=fingerprint(encoder.state_dict()), route=Route(encoder.name, _made(encoder), None),
         codec={"name": "text"} if words is None else codec,
     )  # fmt: skip
+
+
+def _made(encoder: Encoder) -> str:
+    return "the operations of a module, written down" if encoder.name == "module" else "pretrained by Mapsto itself"
 
 
 def _held(origin: Origin, plan: Plan, pooling: str | None) -> Loaded:

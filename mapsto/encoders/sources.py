@@ -30,6 +30,7 @@ ALIASES = {
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
               "spm.model", "words.tsv")  # fmt: skip
 OWN = "mapsto.json"  # the head of a folder that Mapsto wrote
+_TEXTS = (None, "text", "words")  # codecs of texts, which need a tokenizer or a vocabulary
 _REFUSED = (*files.PICKLED, ".h5", ".msgpack")
 
 
@@ -146,7 +147,8 @@ def _origin(folder: Path, name: str, how: str) -> Origin:
     if not (folder / OWN).is_file():
         config(folder, where)
     shards = weights(folder, where)
-    if not any((folder / file).is_file() for file in TOKENIZERS):
+    texts = not (folder / OWN).is_file() or (read_json(folder / OWN, where).get("codec") or {}).get("name") in _TEXTS
+    if texts and not any((folder / file).is_file() for file in TOKENIZERS):
         raise ModelError(f"{where}: no tokenizer; expected tokenizer.json (or {', '.join(TOKENIZERS[1:4])}…) in "
                          f"{str(folder)!r}")  # fmt: skip
     digests = [files.digest(shard) for shard in shards]

@@ -19,7 +19,8 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from mapsto.core.contracts import Batch, Encoded, Encoder, sizes_of
+from mapsto.core.batches import sizes_of
+from mapsto.core.contracts import Batch, Encoded, Encoder
 from mapsto.core.errors import ConfigError, DataError, listing, suggestion
 
 WEIGHTINGS = ("mean", "sif")

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mapsto.core.contracts import Batch, select, sizes_of
+from mapsto.core.batches import select, sizes_of
+from mapsto.core.contracts import Batch
 from mapsto.core.machine import Machine
 
 POSITIONS = 2048  # of a batch: MiniLM embeds 903 texts/s with it and 786 with 8,192, whose activations leave the caches

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from mapsto.core import config, random
+from mapsto.core.batches import positions_of, rows_of
 from mapsto.core.config import option
-from mapsto.core.contracts import Batch, Encoder, Loss, Objective, Step, positions_of, rows_of
+from mapsto.core.contracts import Batch, Encoder, Loss, Objective, Step
 from mapsto.core.durations import Duration
 from mapsto.core.errors import CheckpointError, ConfigError, Diverged, listing
 from mapsto.core.machine import Machine

@@ -1,4 +1,6 @@
-"""What any model must beat: the majority class, and TF-IDF with a linear model, trained on the same rows.
+"""What any model must beat: the majority class, and plain features with a linear model, trained on the same rows.
+
+Of texts the features are TF-IDF, of pictures 8 × 8 thumbnails.
 
 The terms are words and pairs of words; in scripts written without spaces (Chinese, Japanese, Thai, …) one to three
 characters. Term weights are (1 + log tf) · idf, rows of length 1 (scikit-learn's `TfidfVectorizer`). The linear model
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mapsto.core import random
+from mapsto.media import pictures
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 MOST_ROWS = 50_000
@@ -43,6 +46,11 @@ class Baseline:
     scores: Tensor
     note: str = ""
 
+    @property
+    def short(self) -> str:
+        """What its features are."""
+        return self.name.partition(" + ")[0]
+
 
 def majority(target: Tensor, kind: str, outputs: int, rows: int, weight: Tensor | None = None) -> Baseline:
     """The training targets' frequencies, whatever the text; for numbers their mean, which is 0 standardised."""
@@ -58,17 +66,45 @@ def majority(target: Tensor, kind: str, outputs: int, rows: int, weight: Tensor 
 def tfidf(train: Texts, target: Tensor, test: Texts, kind: str, outputs: int, weight: Tensor | None = None,
           seed: int = 0) -> Baseline:  # fmt: skip
     """TF-IDF + logistic regression (ridge for numbers), on at most 50,000 rows drawn by the seed."""
-    name = "TF-IDF + " + ("ridge" if kind == "number" else "logistic regression")
-    y, note = target.numpy(), ""
-    w = None if weight is None else weight.double().numpy()
-    if len(train) > MOST_ROWS:
-        kept = np.sort(random.permutation(len(train), seed, "tfidf rows")[:MOST_ROWS])
-        train, y, w = [train[i] for i in kept], y[kept], None if w is None else w[kept]
-        note = f"trained on {MOST_ROWS:,} of {len(target):,} rows"
+    train, y, w, note = _drawn(train, target, weight, seed)
     terms = _terms(train)
     if terms is None:
+        name = "TF-IDF + " + _model(kind)
         return Baseline(name, majority(target, kind, outputs, len(test), weight).scores, "no words in the texts")
-    x, z = _matrix(terms, train), _matrix(terms, test)
+    return _fitted("TF-IDF", _matrix(terms, train), _matrix(terms, test), y, w, kind, outputs, note)
+
+
+def thumbnails(train: Sequence[bytes], target: Tensor, test: Sequence[bytes], kind: str, outputs: int,
+               weight: Tensor | None = None, seed: int = 0) -> Baseline:  # fmt: skip
+    """Pixels of 8 × 8 thumbnails, from -1 to 1, + logistic regression (ridge for numbers), on at most 50,000 rows."""
+    train, y, w, note = _drawn(train, target, weight, seed)
+    x, z = (np.stack([pictures.pixels(one, 8).ravel() / 127.5 - 1 for one in part]) for part in (train, test))
+    return _fitted("thumbnails", x, z, y, w, kind, outputs, note)
+
+
+OF: dict[str, Callable[..., Baseline]] = {"text": tfidf, "image": thumbnails}
+"""Modality ↦ what a model of it must beat."""
+
+
+def _drawn(
+    train: Sequence[Any], target: Tensor, weight: Tensor | None, seed: int
+) -> tuple[Sequence[Any], Any, Any, str]:
+    """At most MOST_ROWS training rows, with their targets and weights, and what must be said of that."""
+    y, w = target.numpy(), None if weight is None else weight.double().numpy()
+    if len(train) <= MOST_ROWS:
+        return train, y, w, ""
+    kept = np.sort(random.permutation(len(train), seed, "tfidf rows")[:MOST_ROWS])
+    note = f"trained on {MOST_ROWS:,} of {len(target):,} rows"
+    return [train[i] for i in kept], y[kept], None if w is None else w[kept], note
+
+
+def _model(kind: str) -> str:
+    return "ridge" if kind == "number" else "logistic regression"
+
+
+def _fitted(features: str, x: Any, z: Any, y: Any, w: Any, kind: str, outputs: int, note: str) -> Baseline:
+    """A linear model of the rows x, and its scores of the rows z."""
+    name = f"{features} + {_model(kind)}"
     if kind == "number":
         from sklearn.linear_model import Ridge
 

@@ -4,42 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
-from typing import final
 
 import numpy as np
 import torch
 
-from mapsto.core.contracts import Staged, positions_of
-from mapsto.core.errors import ConfigError
+from mapsto.core.batches import positions_of
 from mapsto.core.machine import Machine, probe
 from mapsto.engine.infer import moved
 from mapsto.runs.config import TransferConfig
-from mapsto.runs.plan import Plan, Reason
+from mapsto.runs.plan import Plan
 from mapsto.runs.prepare import Start, Table, sample
-from mapsto.strategies import contrast, heads, mlp, zeroshot
+from mapsto.runs.rungs import KEPT_BYTES, Costs, chosen, sizes_of
+from mapsto.strategies import contrast
 from mapsto.strategies.ladder import Rung
 from mapsto.strategies.tune import Tuning
-from mapsto.tasks.classify import Classify
 
-BACKWARD = 2.3  # a training step's seconds beyond its forward pass, in forward passes: two products for one, and more
-STEP = 0.03  # seconds that a training step takes whatever its size: the update, many small calls, oneDNN's first sights
-PARTIAL_RATE, LORA_RATE, FULL_RATE = 5e-5, 2e-4, 5e-5
 LEAST_BUDGET, MOST_BUDGET = 60.0, 600.0  # seconds, where none is given
-KEPT_BYTES = 512 << 20  # that cached activations may take in memory
 MOST_JUDGES = 2000
 SHOWN = 1000  # rows that are used at least, where a budget in steps shows fewer
-EPOCHS = 3  # passes of a tuned rung over its rows, where nothing says otherwise
-
-
-@final
-@dataclass(frozen=True)
-class Costs:
-    """What this machine takes for this encoder on this data, in seconds."""
-
-    row: float  # one training row, forward
-    tests: float  # all rows that are only predicted
-    head: float  # fitting a linear head on all rows
 
 
 def derive(request: TransferConfig, table: Table, start: Start) -> Plan:
@@ -54,15 +36,15 @@ def derive(request: TransferConfig, table: Table, start: Start) -> Plan:
     costs = _costs(table, start, pace)
     budget, why_budget = _budget(request, table, costs)
     rows, why_rows = _rows(request, table, costs, budget)
-    few = bool(sizes := _sizes(table)) and contrast.suits(table.labels.kind, sizes)
+    few = bool(sizes := sizes_of(table)) and contrast.suits(table.labels.kind, sizes)
     share, split, why_split = _split(request, table, rows, few)
     learn = max(1, round(rows * (1 - share)))
-    rungs, why_rungs = _rungs(request, table, start, machine, costs, learn, sizes if few else [], budget)
+    rungs, why_rungs = chosen(request, table, start, machine, costs, learn, sizes if few else [], budget)
     seconds = costs.row * rows + costs.head + costs.tests + sum(r.seconds for r in rungs if isinstance(r, Tuning))
     memory = _memory(start, rungs)
     reasons = (
         *start.reasons, ("precision", machine.precision, machine.reasons[-1]),
-        ("pace", f"{pace:,.0f} positions/s", "measured on a batch of these texts"),
+        ("pace", f"{pace:,.0f} positions/s", "measured on a batch of these rows"),
         ("budget", "none" if budget is None else f"{budget:.0f} s", why_budget), ("rows", f"{rows:,}", why_rows),
         ("validation", f"{round(rows * share):,} rows" if share else "none", why_split), *why_rungs,
     )  # fmt: skip
@@ -71,10 +53,10 @@ def derive(request: TransferConfig, table: Table, start: Start) -> Plan:
 
 
 def measure(start: Start, machine: Machine, table: Table, positions: int = 4096) -> float:
-    """Positions a second of the encoder's forward pass on texts of this data: the better of two batches."""
-    texts = sample(table.train, 512)
-    sizes = np.minimum(start.codec.lengths(texts), 4 * start.codec.max_length)
-    batch = moved(start.codec.encode(texts[: max(1, int(np.searchsorted(sizes.cumsum(), positions)))]), machine.device)
+    """Positions a second of the encoder's forward pass on examples of this data: the better of two batches."""
+    examples = sample(table.train, 512)
+    fit = int(np.searchsorted(start.codec.lengths(examples).cumsum(), positions))
+    batch = moved(start.codec.encode(examples[: max(1, fit)]), machine.device)
     best = math.inf
     with torch.inference_mode(), machine.autocast():
         for _ in range(2):
@@ -86,9 +68,7 @@ def measure(start: Start, machine: Machine, table: Table, positions: int = 4096)
 
 def _costs(table: Table, start: Start, pace: float) -> Costs:
     def seconds(name: str) -> float:
-        sizes = start.sizes[name]
-        cut = np.minimum(sizes, start.codec.max_length) if start.codec.long == "cut" else sizes
-        return float(cut.mean()) / pace * (1 if start.codec.pair != "apart" else 2)
+        return float(start.sizes[name].mean()) / pace
 
     held = {name: rows for name, rows in table.parts().items() if rows is not None and name != "train"}
     outputs = max(1, len(table.labels.names))
@@ -123,14 +103,6 @@ def _rows(request: TransferConfig, table: Table, costs: Costs, budget: float | N
     return max(most, min(count, 64)), f"drawn from {count:,}: more do not fit into the budget"
 
 
-def _sizes(table: Table) -> list[int]:
-    """Training rows of each class; empty for what has none."""
-    if table.labels.kind not in ("single", "ordinal"):
-        return []
-    codes = table.labels.encode(table.train).numpy()
-    return [int(n) for n in np.bincount(codes, minlength=len(table.labels.names))]
-
-
 def _split(request: TransferConfig, table: Table, rows: int, few: bool) -> tuple[float, str, str]:
     by = "time" if request.time else "grouped" if request.group else "stratified"
     if table.valid is not None:
@@ -143,145 +115,6 @@ def _split(request: TransferConfig, table: Table, rows: int, few: bool) -> tuple
     how = {"time": f"the latest by {request.time!r}", "grouped": f"whole groups of {request.group!r}",
            "stratified": "classes in their shares, equal texts on one side"}[by]  # fmt: skip
     return share, by, f"set aside to judge the rungs: {how}"
-
-
-def _rungs(
-    request: TransferConfig, table: Table, start: Start, machine: Machine, costs: Costs, learn: int, few: list[int],
-    budget: float | None,
-) -> tuple[tuple[Rung, ...], tuple[Reason, ...]]:  # fmt: skip
-    """The rungs to climb; `few` holds the rows of each class where they are few."""
-    named = isinstance(start.task, Classify) and zeroshot.telling(start.task.names)
-    if request.strategy == "zero-shot" and not named:
-        raise ConfigError("strategy 'zero-shot' reads the names of the classes, and these are no words; use 'frozen'")
-    if request.strategy == "contrast" and table.labels.kind not in ("single", "ordinal"):
-        raise ConfigError("strategy 'contrast' draws texts of one class together, so it needs classes; use 'frozen'")
-    if request.strategy in ("zero-shot", "frozen"):
-        return (request.strategy,), (("rungs", request.strategy, "asked for"),)
-    blocks = bool(start.encoder.depths)
-    if request.strategy in ("contrast", "partial", "lora") and not blocks:
-        raise ConfigError(f"strategy {request.strategy!r} tunes blocks, and {start.origin.name} has none, only vectors of "
-                          "words; use 'frozen' or 'full'")  # fmt: skip
-    tuning = _Tuning(request, table, start, machine, costs, learn, few or _sizes(table))
-    rungs: list[Rung] = ["zero-shot"] if named and not few and request.strategy == "auto" else []
-    rungs.append("frozen")
-    if request.strategy != "auto" or few:
-        names: tuple[str, ...] = ("contrast",) * blocks if request.strategy == "auto" else (request.strategy,)
-        left = math.inf
-    else:
-        names = ("mlp", *("partial" if isinstance(start.encoder, Staged) else "lora",) * blocks, "full")
-        left = math.inf if budget is None else 0.7 * budget - costs.row * learn / 0.9 - costs.tests - 2 * costs.head
-    for name in names:
-        spared = 0.3 * (budget or 0.0) if name == "mlp" else 0.0  # its steps' pace is measured, not foretold
-        if (made := tuning(name, left + spared)) is not None:
-            rungs.append(made)
-            left -= made.seconds
-    climbed = " → ".join(r if isinstance(r, str) else r.rung for r in rungs)
-    return tuple(rungs), (("rungs", climbed, "each starts from the best one before it"), *tuning.reasons())
-
-
-@final
-class _Tuning:
-    """Makes the plans of tuned rungs and remembers why they are as they are."""
-
-    def __init__(self, request: TransferConfig, table: Table, start: Start, machine: Machine, costs: Costs, learn: int,
-                 sizes: list[int]) -> None:  # fmt: skip
-        self.request, self.table, self.start, self.machine = request, table, start, machine
-        self.costs, self.learn, self.sizes = costs, learn, sizes
-        self.depth = len(start.encoder.depths)
-        self.layers = min(request.layers or max(1, self.depth // 3), self.depth)
-        self.batch = min(request.batch or (32 if learn >= 2000 else 16), learn)
-        self.per_epoch = -(-learn // self.batch)
-        self._why: list[Reason] = []
-
-    def __call__(self, rung: str, left: float) -> Tuning | None:
-        """The rung's plan, or None where it does not fit into the seconds that are `left`."""
-        if rung == "contrast":
-            return self._contrast()
-        if rung == "mlp":
-            return self._mlp(left)
-        cached = rung == "partial" and isinstance(self.start.encoder, Staged) and self._bytes() <= KEPT_BYTES
-        epoch = self.costs.row * self.learn * self._factor(rung, cached) + STEP * self.per_epoch
-        steps, why = self._steps(left / epoch)
-        if steps < 1:
-            self._why.append((rung, "left out", f"an epoch takes {epoch:.0f} s and {max(0.0, left):.0f} s are left"))
-            return None
-        rate = self.request.rate or {"partial": PARTIAL_RATE, "lora": LORA_RATE, "full": FULL_RATE}[rung]
-        what = {"partial": f"upper {self.layers} of {self.depth} blocks", "lora": f"rank {self.request.rank}"}.get(
-            rung, ""
-        )
-        kept = "; what lies below is computed once and kept" if cached else ""
-        self._why.append(
-            (rung, f"{steps:,} steps of {self.batch}", f"{why}{', ' + what if what else ''}{kept}; rate {rate:g}")
-        )
-        return Tuning(rung, steps, self.batch, rate, layers=self.layers if rung == "partial" else None,
-                      rank=self.request.rank, cached=cached, looks=max(2, round(steps / self.per_epoch)),
-                      seconds=epoch * steps / self.per_epoch)  # fmt: skip
-
-    def reasons(self) -> tuple[Reason, ...]:
-        """A line for each rung that was considered."""
-        return tuple(self._why)
-
-    def _steps(self, affordable: float) -> tuple[int, str]:
-        """Steps for a rung when so many epochs fit into what is left."""
-        if (asked := self._asked(EPOCHS * self.per_epoch, self.per_epoch, self.batch)) is not None:
-            return asked
-        epochs = min(EPOCHS, math.floor(2 * affordable) / 2) if affordable < EPOCHS else EPOCHS
-        return round(epochs * self.per_epoch), f"{epochs:g} epochs" + ("" if epochs == EPOCHS else ", as many as fit")
-
-    def _asked(self, usual: int, per_epoch: int, batch: int) -> tuple[int, str] | None:
-        """Steps where the request says how long, other than by the clock; `usual` ones are the whole."""
-        epochs, budget = self.request.epochs, self.request.budget
-        if epochs is not None:
-            return max(1, round(epochs * per_epoch)), f"{epochs:g} epochs, as asked"
-        if budget is None or budget.unit == "seconds":
-            return None
-        return budget.steps(total=usual, per_epoch=per_epoch, batch=batch, rate=1.0), f"{budget}, as asked"
-
-    def _factor(self, rung: str, cached: bool) -> float:
-        """Seconds of a training pass in forward passes of the whole encoder."""
-        share = self.layers / self.depth if rung == "partial" else 1.0
-        if cached:
-            return share * (1 + BACKWARD)
-        return 1 + BACKWARD * (0.6 if rung == "lora" else share)
-
-    def _bytes(self) -> float:
-        sizes = np.minimum(self.start.sizes["train"], 8 * self.start.codec.max_length)
-        return float(sizes.mean()) * self.learn / 0.9 * self.start.encoder.width * 2
-
-    def _mlp(self, left: float) -> Tuning | None:
-        request, auto, width = self.request, self.request.strategy == "auto", self.start.encoder.width
-        if auto and self.learn < mlp.LEAST:
-            return None
-        batch = min(mlp.BATCH if auto else request.batch or mlp.BATCH, self.learn)
-        per_epoch = -(-self.learn // batch)
-        usual = mlp.EPOCHS * per_epoch
-        asked = None if auto else self._asked(usual, per_epoch, batch)
-        steps, why = asked or (usual, f"{mlp.EPOCHS} epochs")
-        rate = (None if auto else request.rate) or mlp.RATE
-        split = request.group or request.time or self.learn > heads.MOST_ROWS
-        folds = heads.how_many_folds(self.learn) if self.learn > 3 and not split else 0
-        made = Tuning("mlp", steps, batch, rate, hidden=mlp.HIDDEN * width, folds=folds)
-        target = self.table.labels.encode(self.table.train.take(np.arange(batch)))
-        pace = mlp.pace(self.start.task, made, target, width, self.machine)
-        seconds = steps * (1 + auto * 1.1 + max(0, folds - 1)) / pace  # the last time on the judging rows as well
-        if seconds > left:
-            self._why.append(("mlp", "left out", f"it takes {seconds:.0f} s and {max(0.0, left):.0f} s are left"))
-            return None
-        told = f"; {folds} folds are judged by one that never saw them" if folds else ""
-        self._why.append(("mlp", f"{steps:,} steps of {batch}", f"{why}, {made.hidden:,} hidden units, {mlp.HIDDEN} for each "
-                          f"of the features' numbers{told}; rate {rate:g}"))  # fmt: skip
-        return replace(made, seconds=seconds)
-
-    def _contrast(self) -> Tuning:
-        made = contrast.plan(self.sizes, float(self.start.sizes["train"].mean()), self.request.seed,
-                             width=self.start.encoder.width)  # fmt: skip
-        steps = made.settings.steps
-        assert isinstance(steps, int)
-        rows = made.classes * made.shots
-        shown = min(rows, sum(self.sizes))
-        self._why.append(("contrast", f"{steps} steps of {shown}", "; ".join(made.reasons)))
-        seconds = self.costs.row * shown * steps * (1 + BACKWARD)
-        return Tuning("contrast", steps, rows, made.settings.rate, shots=made.shots, seconds=seconds)
 
 
 def _memory(start: Start, rungs: tuple[Rung, ...]) -> float:

@@ -20,7 +20,8 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from mapsto.core.contracts import Batch, Encoder, Lexical, Objective, positions_of
+from mapsto.core.batches import positions_of
+from mapsto.core.contracts import Batch, Encoder, Lexical, Objective
 from mapsto.nn.transformer import Block
 
 

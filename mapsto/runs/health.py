@@ -74,7 +74,7 @@ def looks(data: Text, steps: int) -> Looks:
 
 def _lengths(data: Text, labelled: Labelled) -> int:
     codec = TextCodec(data.tokenizer, data.size.context)
-    return int(np.minimum(codec.lengths(list(labelled.rows.texts)), data.size.context).sum())
+    return int(np.minimum(codec.lengths(list(labelled.rows.examples)), data.size.context).sum())
 
 
 @final

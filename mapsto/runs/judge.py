@@ -21,38 +21,38 @@ from mapsto.tasks.regress import Regress
 @final
 @dataclass(frozen=True)
 class Verdict:
-    """The table for people and machines; the deciding figure of each rung and of words alone, all on the same rows."""
+    """The table for people and machines; the deciding figure of each rung and of the plain rival, all on the same rows."""
 
     lines: tuple[str, ...]
     plain: Mapping[str, Any]
     rungs: Mapping[str, float]
-    words: float | None = None
+    plainest: tuple[str, float] | None = None  # its name, its figure
 
 
 @final
 @dataclass(frozen=True)
 class _Picked(Sequence[Any]):
-    """Some rows of many texts, read when they are asked for."""
+    """Some of many examples, read when they are asked for."""
 
-    texts: Sequence[Any]
+    examples: Sequence[Any]
     rows: Indices
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: Any) -> Any:
-        return self.texts[int(self.rows[index])]
+        return self.examples[int(self.rows[index])]
 
 
 def judged(table: Table, job: Job, best: Candidate, tried: Sequence[Tried]) -> Verdict:
     """Judge on the test rows; without any, on the validation rows or by cross-validation, and say so."""
     if table.test is not None:
-        test = replace(job, texts=table.test.texts, target=table.labels.encode(table.test))
+        test = replace(job, examples=table.test.examples, target=table.labels.encode(table.test))
         rungs = {t.rung: t.candidate for t in tried} | {best.rung: best}
         scores = _scores(test, rungs)
         learnt = np.concatenate([job.learn, job.judge]) if job.refit else job.learn
-        return _verdict(job, best, scores, test.target, learnt, test.texts, "")
-    judges = [job.texts[int(i)] for i in job.judge]
+        return _verdict(job, best, scores, test.target, learnt, test.examples, "")
+    judges = [job.examples[int(i)] for i in job.judge]
     scores = {t.rung: t.candidate.scores for t in tried}
     if len(job.judge):
         note = (
@@ -69,7 +69,7 @@ def judged(table: Table, job: Job, best: Candidate, tried: Sequence[Tried]) -> V
 
 def _scores(test: Job, rungs: Mapping[str, Candidate]) -> dict[str, Tensor]:
     """Scores of every rung on the test rows; those that share the untouched source share its features."""
-    rows, pooled, found = np.arange(len(test.texts)), None, {}
+    rows, pooled, found = np.arange(len(test.examples)), None, {}
     for name, candidate in rungs.items():
         encoder, task = candidate.mapping.encoder, candidate.mapping.task
         assert task is not None
@@ -82,19 +82,20 @@ def _scores(test: Job, rungs: Mapping[str, Candidate]) -> dict[str, Tensor]:
 
 
 def _verdict(job: Job, best: Candidate, scores: Mapping[str, Tensor], target: Tensor, learnt: Indices,
-             texts: Sequence[Any] | None, note: str) -> Verdict:  # fmt: skip
-    """The table of the best rung's scores; `texts` of the judged rows, None where words alone cannot be judged there."""
+             examples: Sequence[Any] | None, note: str) -> Verdict:  # fmt: skip
+    """The table of the best rung's scores; the judged `examples`, None where a plain rival cannot be judged on them."""
     task = best.mapping.task
     assert isinstance(task, (Classify, Regress))
     shape = (task.kind, len(task.names)) if isinstance(task, Classify) else ("number", 1)
     rivals = [baselines.majority(job.target[learnt], *shape, len(target))]
-    if texts is not None:
-        rivals.append(baselines.tfidf(_Picked(job.texts, learnt), job.target[learnt], texts, *shape, seed=job.seed))
+    if examples is not None:
+        rival = baselines.OF[job.codec.modality]
+        rivals.append(rival(_Picked(job.examples, learnt), job.target[learnt], examples, *shape, seed=job.seed))
     report = suite.judge(scores[best.rung], target, task, rivals)
     lines = (*report.lines(), *([note] if note else []))
-    words = _first(task, rivals[1].scores, target) if texts is not None else None
+    plainest = None if examples is None else (rivals[1].short, _first(task, rivals[1].scores, target))
     plain = {**report.plain(), "note": note, "lines": list(lines)}
-    return Verdict(lines, plain, {name: _first(task, found, target) for name, found in scores.items()}, words)
+    return Verdict(lines, plain, {name: _first(task, found, target) for name, found in scores.items()}, plainest)
 
 
 def _first(task: Classify | Regress, scores: Tensor, target: Tensor) -> float:

@@ -11,10 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mapsto.codecs.labels import Labels, weights
-from mapsto.codecs.text import TextCodec
-from mapsto.codecs.words import FILE as WORDS
-from mapsto.codecs.words import WordsCodec
-from mapsto.core.contracts import Encoder, Task
+from mapsto.core.contracts import Codec, Encoder, Task
 from mapsto.core.errors import ConfigError
 from mapsto.data.audit import Audit, audit
 from mapsto.data.columns import Columns, infer
@@ -24,12 +21,12 @@ from mapsto.data.split import shots
 from mapsto.encoders import pretrained, sources
 from mapsto.encoders.pretrained import Pretrained
 from mapsto.encoders.sources import Origin
-from mapsto.encoders.towers import Siamese
+from mapsto.runs import reading
 from mapsto.runs.config import TransferConfig
+from mapsto.runs.plan import Reason
 from mapsto.tasks.classify import Classify
 from mapsto.tasks.regress import Regress
 
-Reader = TextCodec | WordsCodec
 SKEWED = 10.0  # largest class over smallest, from which classes are weighed; below, weighing gained nothing where it was tried
 
 
@@ -52,7 +49,7 @@ class Table:
     def plain(self) -> dict[str, Any]:
         """The same for machines."""
         parts = {name: rows for name, rows in self.parts().items() if rows is not None}
-        return {"columns": {"text": list(self.columns.text), "target": self.columns.target, "kind": self.columns.kind},
+        return {"columns": {self.columns.modality: list(self.columns.inputs), "target": self.columns.target, "kind": self.columns.kind},
                 "labels": self.labels.spec(), "rows": {name: len(rows) for name, rows in parts.items()},
                 "fingerprints": {name: rows.fingerprint for name, rows in parts.items()},
                 "findings": self.audit.plain()}  # fmt: skip
@@ -72,10 +69,13 @@ def read(request: TransferConfig, data: Mapping[str, Any] | None = None) -> Tabl
     places = {name: (data or {}).get(name, getattr(request, name)) for name in ("train", "valid", "test")}
     _check(request)
     opened = {name: open_source(place, name) for name, place in places.items() if place is not None}
-    columns = infer(opened["train"], text=request.text, target=request.target, task=request.task,
+    target = request.target or opened["train"].target
+    if target is None:
+        raise ConfigError("target: name the column to predict; only a folder of folders, one for each class, has none")
+    columns = infer(opened["train"], text=request.text, image=request.image, target=target, task=request.task,
                     order=request.order, group=request.group, time=request.time)  # fmt: skip
-    if request.pair != "auto" and len(columns.text) < 2:
-        raise ConfigError(f"pair {request.pair!r} needs two text columns, and there is {columns.text[0]!r} alone; "
+    if request.pair != "auto" and len(columns.inputs) < 2:
+        raise ConfigError(f"pair {request.pair!r} needs two text columns, and there is {columns.inputs[0]!r} alone; "
                           "name both with text, or leave pair out")  # fmt: skip
     rows = {name: load(source, columns, name) for name, source in opened.items()}
     labels = Labels.fit(rows["train"], columns.kind, request.order)
@@ -109,13 +109,6 @@ def _check(request: TransferConfig) -> None:
         raise ConfigError("options: " + "; ".join(faults))
 
 
-def reader(source: Pretrained, length: int, long: str = "windows", pair: str | None = None) -> Reader:
-    """The codec of a source's texts."""
-    if source.codec["name"] == WordsCodec.name:
-        return WordsCodec.load({**source.codec["spec"], "pair": pair}, {WORDS: source.tokenizer})
-    return TextCodec(source.tokenizer, length, long, pair, types=source.types)
-
-
 @final
 @dataclass(frozen=True, eq=False)
 class Start:
@@ -124,10 +117,10 @@ class Start:
     origin: Origin
     source: Pretrained
     encoder: Encoder
-    codec: Reader
+    codec: Codec
     task: Task
-    sizes: dict[str, NDArray[np.int64]]  # positions of a sample of the rows of each part, uncut
-    reasons: tuple[tuple[str, str, str], ...]
+    sizes: dict[str, NDArray[np.int64]]  # positions that a sample of the rows of each part takes in a batch
+    reasons: tuple[Reason, ...]
 
 
 def start(request: TransferConfig, table: Table) -> Start:
@@ -139,52 +132,18 @@ def start(request: TransferConfig, table: Table) -> Start:
     """
     origin = sources.find(request.source, online=request.online)
     source = pretrained.load(origin)
-    pair = _pair(request, table, source)
-    if request.max_length is not None and source.codec["name"] == WordsCodec.name:
-        raise ConfigError(f"max_length {request.max_length}: {origin.name} takes the mean of all words of a text, however "
-                          "long it is; leave max_length out")  # fmt: skip
-    if request.max_length is not None and request.max_length > source.limit:
-        raise ConfigError(f"max_length {request.max_length} is more than the {source.limit} positions that "
-                          f"{origin.name} can take; lower it and longer texts become windows")  # fmt: skip
-    length = request.max_length or source.usual
-    codec = reader(source, length, request.long, pair)
-    encoder = Siamese(source.encoder) if pair == "apart" else source.encoder
-    sizes = {name: codec.lengths(sample(rows)) for name, rows in table.parts().items() if rows is not None}
-    window = (f"{length} positions", _long(sizes["train"], length, request))
-    if isinstance(codec, WordsCodec):
-        window = ("texts of any length", "a text is the mean of its words")
-    reasons = [("source", origin.name, f"{origin.how}; runs in {source.route.kind}: {source.route.reason}"),
-               ("window", *window)]  # fmt: skip
-    if pair is not None:
-        why = "asked for" if request.pair != "auto" else _why_pair(pair)
-        reasons.append(("pair", pair, why))
+    codec, encoder, reasons = reading.reader(request, table.columns, source)
+    lengths = {name: codec.lengths(sample(rows)) for name, rows in table.parts().items() if rows is not None}
+    sizes = {name: reading.taken(request, codec, found) for name, found in lengths.items()}
     task, weighing = _task(request, table, encoder.width)
-    return Start(origin, source, encoder, codec, task, sizes, (*reasons, *weighing))
+    route = ("source", origin.name, f"{origin.how}; runs in {source.route.kind}: {source.route.reason}")
+    return Start(origin, source, encoder, codec, task, sizes,
+                 (route, *reading.window(request, codec, lengths["train"]), *reasons, *weighing))  # fmt: skip
 
 
 def sample(rows: Rows, most: int = 2000) -> list[Any]:
-    """At most `most` texts, evenly drawn."""
-    return [rows.texts[int(i)] for i in np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
-
-
-def _long(sizes: NDArray[np.int64], length: int, request: TransferConfig) -> str:
-    share = float((sizes > length).mean())
-    done = "cut to their head, as asked" if request.long == "cut" else "read in overlapping windows, none cut"
-    return f"{share:.1%} of the texts are longer and are {done}" if share else f"the longest text has {sizes.max()}"
-
-
-def _pair(request: TransferConfig, table: Table, source: Pretrained) -> str | None:
-    if len(table.columns.text) < 2:
-        return None
-    if request.pair != "auto":
-        return request.pair
-    return "apart" if source.normalize else "joint"
-
-
-def _why_pair(pair: str) -> str:
-    if pair == "apart":
-        return "the source gives one vector for each text, and they are compared"
-    return "the source was not trained to embed sentences, so it reads both at once"
+    """At most `most` examples, evenly drawn."""
+    return [rows.examples[int(i)] for i in np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
 
 
 def _task(request: TransferConfig, table: Table, width: int) -> tuple[Task, list[tuple[str, str, str]]]:

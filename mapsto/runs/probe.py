@@ -74,8 +74,9 @@ def read(request: PretrainConfig) -> Labelled | None:
         )
     source = open_source(request.probe, "probe")
     columns = infer(source, target=request.probe_target)
-    if columns.kind != "single" or len(columns.text) > 1:
-        raise DataError(f"probe: expected one text and one class a row, got {len(columns.text)} texts and the target "
+    if columns.kind != "single" or len(columns.inputs) > 1 or columns.modality != "text":
+        what = "pictures" if columns.modality != "text" else f"{len(columns.inputs)} texts"
+        raise DataError(f"probe: expected one text and one class a row, got {what} and the target "
                         f"{request.probe_target!r} of kind {columns.kind!r}; name a column of classes")  # fmt: skip
     rows = load(source, columns, "probe")
     whole = rows.fingerprint
@@ -94,7 +95,11 @@ class Probe:
     def __init__(self, labelled: Labelled, most: int, codec: TextCodec, seed: int) -> None:
         chosen = np.sort(random.permutation(len(labelled.rows), seed, "probe rows")[:most])
         rows, self._codes = labelled.rows.take(chosen), labelled.codes[chosen]
-        self._codec, self._texts, self._classes = codec, [rows.texts[i] for i in range(len(rows))], len(labelled.names)
+        self._codec, self._texts, self._classes = (
+            codec,
+            [rows.examples[i] for i in range(len(rows))],
+            len(labelled.names),
+        )
         learn, judge = holdout(rows, self._codes.numpy(), 0.5, seed)
         self._learn, self._judge = torch.from_numpy(learn), torch.from_numpy(judge)
 

@@ -1,4 +1,4 @@
-"""The receipt of a run: what its checks found, and what each rung gained over words alone and over random weights."""
+"""The receipt of a run: what its checks found, and what each rung gained over plain features and over random weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mapsto.bundle import checks
 from mapsto.bundle.receipt import Receipt
 from mapsto.bundle.receipt import Rung as Gained
 from mapsto.core import random
-from mapsto.core.contracts import Encoder
+from mapsto.core.contracts import Encoder, single
 from mapsto.encoders import pretrained
 from mapsto.engine import optimise
 from mapsto.engine.drive import Watch
@@ -29,19 +29,18 @@ from mapsto.strategies.tune import Tuning
 class Proof:
     """Taken before the climb, so that what the climb did can be held against it."""
 
-    def __init__(self, start: Start, texts: Sequence[Any]) -> None:
+    def __init__(self, start: Start, examples: Sequence[Any]) -> None:
         self.start, encoder = start, _inner(start.encoder)
         self.loading = checks.loaded_check(encoder, start.origin.folder)
-        probes = [text if isinstance(text, str) else text[0] for text in texts]
-        single = start.codec.load({**start.codec.spec(), "pair": None}, start.codec.files())
+        probes = [one[0] if isinstance(one, tuple) else one for one in examples]
         anew = pretrained.load(start.origin).encoder
-        self.difference, self.findings = checks.features_check(encoder, anew, single, probes)
+        self.difference, self.findings = checks.features_check(encoder, anew, single(start.codec), probes)
         self.prints = checks.prints(start.encoder)
 
     def receipt(self, tried: Sequence[Tried], rungs: Sequence[Rung], verdict: Verdict, seconds: float,
                 blank: float | None) -> Receipt:  # fmt: skip
         """What can be said once the last rung is done; `blank` is the score of the same climb from random weights."""
-        origin = self.start.origin
+        origin, (baseline, base) = self.start.origin, verdict.plainest or ("", None)
         best = [t for t in tried if t.kept][-1]
         groups = _groups(self.start.encoder, best.rung, rungs)
         moved, frozen, findings = checks.moved_check(self.prints, best.candidate.mapping.encoder, groups)
@@ -50,7 +49,7 @@ class Proof:
         return Receipt(
             source=origin.name, sha256=origin.sha256, tensors=self.loading.tensors, loaded=self.loading.loaded,
             parameters=self.loading.parameters, share=self.loading.share, difference=self.difference, moved=moved,
-            frozen=frozen, metric=next(iter(best.figures), ""), rungs=gained, tfidf=verdict.words, random=blank,
+            frozen=frozen, metric=next(iter(best.figures), ""), rungs=gained, baseline=baseline, base=base, random=blank,
             seconds=round(seconds, 2), findings=(*self.loading.findings, *self.findings, *findings),
         )  # fmt: skip
 

@@ -87,7 +87,7 @@ def _again(request: TransferConfig, out: Path) -> Stream:
     yield Judged(tuple(told.get("lines", ())), told)
     if held.facts.receipt is not None:
         yield Receipted(held.facts.receipt.lines(), held.facts.receipt.plain())
-    yield _finished(request, place_of(out), {"already": True})
+    yield _finished(request, place_of(out), held.mapping.codec.modality, {"already": True})
     return Made(held.mapping, held.facts)
 
 
@@ -151,7 +151,9 @@ class _Climb:
         if self.place.out is not None:
             save(best.mapping, self.place.out, facts, replace=True)
             places.clear(self.place)
-        yield _finished(self.request, self.place, {"metrics": verdict.plain, "receipt": receipt.plain()})
+        yield _finished(
+            self.request, self.place, self.start.codec.modality, {"metrics": verdict.plain, "receipt": receipt.plain()}
+        )
         return Made(best.mapping, facts)
 
     def _shown(self, event: Advance | Step | Tried | drive.Noted) -> Generator[Event, None, None]:
@@ -190,8 +192,11 @@ class _Climb:
         )  # fmt: skip
 
     def _examples(self) -> list[Any]:
-        """A handful of short texts, for checks and golden outputs."""
-        return [text for text in prepare.sample(self.table.train, 64) if len(str(text)) <= 400][:8]
+        """A handful of short texts, or of pictures as the encoder sees them, for checks and golden outputs."""
+        codec = self.start.codec
+        if codec.modality == "text":
+            return [text for text in prepare.sample(self.table.train, 64) if len(str(text)) <= 400][:8]
+        return codec.decode(codec.encode(prepare.sample(self.table.train, 4)))
 
     def _journal(self) -> bytes:
         """The steps of every tuned rung, one after the other."""
@@ -208,13 +213,13 @@ def _job(request: TransferConfig, table: Table, start: Start, plan: Plan, place:
     if plan.share:
         parts = holdout(train.take(used), target[used], plan.share, request.seed, plan.split)
         learn, judge = used[parts[0]], used[parts[1]]
-    texts: Sequence[Any] = train.texts
+    examples: Sequence[Any] = train.examples
     if valid is not None:
-        texts = _Both(train.texts, valid.texts)
+        examples = _Both(train.examples, valid.examples)
         target = torch.cat([target, table.labels.encode(valid)])
         judge = np.arange(len(train), len(train) + len(valid))
     mark = train.fingerprint + (valid.fingerprint if valid is not None else "")
-    return Job(start.codec, start.encoder, start.task, texts, target, mark, learn, judge, plan.machine, request.seed,
+    return Job(start.codec, start.encoder, start.task, examples, target, mark, learn, judge, plan.machine, request.seed,
                place.work, intervals.compare, refit=plan.share > 0)  # fmt: skip
 
 
@@ -244,10 +249,11 @@ def _climbed(tried: Tried, pace: tuple[int, float], first: bool) -> Climbed:
     return Climbed(tried.rung, tried.kept, line, plain)
 
 
-def _finished(request: TransferConfig, place: Place, plain: Mapping[str, Any]) -> Finished:
+def _finished(request: TransferConfig, place: Place, modality: str, plain: Mapping[str, Any]) -> Finished:
     if place.out is None:
         return Finished(None, (), plain)
     folder = str(request.out)
-    commands = (f'mapsto predict {folder} "your text"', f"mapsto verify {folder}",
-                f"mapsto export {folder} --to hf --out {folder}-hf")  # fmt: skip
-    return Finished(folder, commands, plain)
+    more = {"text": ('"your text"', f"mapsto export {folder} --to hf --out {folder}-hf"),
+            "image": ("photo.jpg", f"mapsto embed {folder} {request.train} --out vectors.npy")}  # fmt: skip
+    example, last = more[modality]
+    return Finished(folder, (f"mapsto predict {folder} {example}", f"mapsto verify {folder}", last), plain)

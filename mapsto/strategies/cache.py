@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from mapsto.core import files
-from mapsto.core.contracts import Batch, Codec, Encoder, Staged, ragged, select, sizes_of
+from mapsto.core.batches import ragged, select, sizes_of
+from mapsto.core.contracts import Batch, Codec, Encoder, Staged
 from mapsto.core.errors import OutputError
 from mapsto.core.machine import Machine
 from mapsto.engine.infer import POSITIONS, budgeted, moved
@@ -57,6 +58,7 @@ def features(
     machine: Machine,
     positions: int = POSITIONS,
     depth: int | None = None,
+    window: int = WINDOW,
 ) -> Generator[int, None, Kept]:
     """Yields how many of the `count` rows are done; returns what is kept of them. `name` is their `key`.
 
@@ -68,7 +70,7 @@ def features(
     done = 0
     yield done
     while done < count:
-        rows = np.arange(done, min(done + WINDOW, count))
+        rows = np.arange(done, min(done + window, count))
         part = _read(place / f"{done:010d}.safetensors", len(rows))
         if part is None:
             part = yield from _window(encoder, encode(rows), machine, positions, depth, done)

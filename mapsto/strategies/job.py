@@ -37,7 +37,7 @@ class Verdict(Protocol):
 class Job:
     """A labelled table before a pretrained mapping: the same for every strategy.
 
-    `texts` (n) raw examples and `target` (n, …) their encoded targets; a rung learns from the rows `learn`, and the
+    `examples` (n) raw ones and `target` (n, …) their encoded targets; a rung learns from the rows `learn`, and the
     rows `judge` (none, when the strategy is given) decide whether it is kept. `source` and `task` are never trained
     in place. `place` is the run's working folder. `compare(a, b, targets, task)` says what scores b gain over scores a.
     With `refit`, a head on frozen features that stands at the end is fitted once more on the judging rows as well.
@@ -46,7 +46,7 @@ class Job:
     codec: Codec
     source: Encoder
     task: Task
-    texts: Sequence[Any]
+    examples: Sequence[Any]
     target: Tensor
     fingerprint: str
     learn: Indices
@@ -60,7 +60,7 @@ class Job:
 
     def encode(self, rows: Indices) -> Batch:
         """The given rows as a Batch with their `target`."""
-        return {**self.codec.encode([self.texts[int(i)] for i in rows]), "target": self.target[rows]}
+        return {**self.codec.encode([self.examples[int(i)] for i in rows]), "target": self.target[rows]}
 
     def encoder_of(self, rows: Indices) -> Callable[[Indices], Batch]:
         """`encode` numbered from 0 over the given rows."""
@@ -70,14 +70,17 @@ class Job:
         """(len(rows), D) pooled vectors."""
         encoder.eval()
         encode = self.encoder_of(rows)
-        return infer.collect(lambda b: encoder(b).pooled, encode, len(rows), self.machine)
+        return infer.collect(lambda b: encoder(b).pooled, encode, len(rows), self.machine,
+                             window=self.codec.window)  # fmt: skip
 
     def scores(self, encoder: Encoder, task: Task, rows: Indices) -> Tensor:
         """(len(rows), K) scores of `task` over `encoder`."""
         encoder.eval()
         task.eval()
         encode = self.encoder_of(rows)
-        return infer.collect(lambda b: task.predict(encoder, b), encode, len(rows), self.machine)
+        return infer.collect(
+            lambda b: task.predict(encoder, b), encode, len(rows), self.machine, window=self.codec.window
+        )
 
 
 @final

@@ -127,7 +127,8 @@ class Ladder:
             depth = next((len(job.source.depths) - (r.layers or 1) for r in self.rungs
                           if isinstance(r, Tuning) and r.cached), None)  # fmt: skip
             named = cache.key(self._weights, job.codec, job.fingerprint, rows, job.machine, depth)
-            run = cache.features(job.source, job.encoder_of(rows), len(rows), named, job.machine, depth=depth)
+            run = cache.features(job.source, job.encoder_of(rows), len(rows), named, job.machine, depth=depth,
+                                 window=min(cache.WINDOW, job.codec.window))  # fmt: skip
             while True:
                 try:
                     yield Advance(f"{rung} features", next(run), len(rows))

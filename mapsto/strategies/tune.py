@@ -13,8 +13,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from mapsto.core.batches import select
 from mapsto.core.config import option
-from mapsto.core.contracts import Batch, Encoded, Encoder, Staged, Step, select
+from mapsto.core.contracts import Batch, Encoded, Encoder, Staged, Step
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.durations import Duration
 from mapsto.data.loader import Loader
@@ -93,7 +94,8 @@ def tune(
         moving = Upper(encoder, len(encoder.depths) - (plan.layers or 1))
         learn = _cached(below["learn"], job.target[job.learn])
         judge = _cached(below["judge"], job.target[job.judge]) if "judge" in below else judge
-    loader = Loader(learn, len(job.learn), plan.batch, job.seed, job.positions, purpose=plan.rung)
+    loader = Loader(learn, len(job.learn), plan.batch, job.seed, job.positions, purpose=plan.rung,
+                    window=job.codec.window)  # fmt: skip
     settings = Settings(steps=plan.steps, rate=plan.rate, warmup=Duration(0.1, "fraction"), seed=job.seed)
     run = Run(task, moving, loader, settings, _rules(plan, moving), job.machine, loader.per_epoch)
 
@@ -101,7 +103,7 @@ def tune(
         moving.eval()
         task.eval()
         count = len(job.judge)
-        return infer.collect(lambda b: task.predict(moving, b), judge, count, job.machine)
+        return infer.collect(lambda b: task.predict(moving, b), judge, count, job.machine, window=job.codec.window)
 
     truth = job.target[job.judge]
     look = (lambda _: Look(task.metrics(scores(), truth))) if len(truth) else None

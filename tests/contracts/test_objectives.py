@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load, save
 from toys import CPU, one_thread  # noqa: F401
 
-from mapsto.core.contracts import RAGGED, Batch, Encoder, Objective, select
+from mapsto.core.batches import select
+from mapsto.core.contracts import RAGGED, Batch, Encoder, Objective
 from mapsto.core.random import generator, seed_torch
 from mapsto.encoders.transformer import Transformer
 from mapsto.engine.loop import Run, Settings, attention, fields

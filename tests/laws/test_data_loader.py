@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mapsto.core.contracts import Batch, positions_of, rows_of, sizes_of
+from mapsto.core.batches import positions_of, rows_of, sizes_of
+from mapsto.core.contracts import Batch
 from mapsto.data.loader import Loader
 
 

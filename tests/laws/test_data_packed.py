@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mapsto.core.contracts import positions_of
+from mapsto.core.batches import positions_of
 from mapsto.core.errors import ConfigError, DataError
 from mapsto.core.files import write_json
 from mapsto.data.packed import Packed

@@ -6,7 +6,8 @@ import pytest
 import torch
 from toys import CPU, one_thread  # noqa: F401
 
-from mapsto.core.contracts import Batch, select
+from mapsto.core.batches import select
+from mapsto.core.contracts import Batch
 from mapsto.core.random import generator, seed_torch
 from mapsto.encoders import ENCODERS
 from mapsto.engine.loop import Run, Settings

@@ -7,7 +7,7 @@ import torch
 from test_objectives_permuted import KINDS, MASK, D, V, encoder, spread, windows
 from toys import one_thread  # noqa: F401
 
-from mapsto.core.contracts import select
+from mapsto.core.batches import select
 from mapsto.core.errors import ConfigError
 from mapsto.objectives.denoise import Denoise
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from toys import one_thread  # noqa: F401
 
-from mapsto.core.contracts import Batch, select
+from mapsto.core.batches import select
+from mapsto.core.contracts import Batch
 from mapsto.core.errors import ConfigError
 from mapsto.core.random import generator
 from mapsto.encoders import architectures

@@ -55,7 +55,7 @@ CASES: list[Case] = [
     ("", f"{TRAIN} --strategy frozen --epochs 2", "epochs is for tuned"),
     ("", f"{TRAIN} --strategy full --layers 2", "layers is for strategy 'partial'"),
     ("", f"{TRAIN} --epochs 2 --budget 3epochs", "both say how long"),
-    ("", "transfer train.csv", "target is missing"),
+    ("", "transfer train.csv", "target: name the column to predict"),
     ("", "transfer --target label", "train is missing"),
     ("", "transfer train.csv --target labels", "did you mean 'label'"),
     ("", "tranfer train.csv", "did you mean 'transfer'"),

@@ -86,7 +86,7 @@ def test_the_sha_is_of_the_values_in_order_not_of_the_storage():
 
 RECEIPT = Receipt(source="minilm", sha256="53aa51172d142c89", tensors=101, loaded=101, parameters=22_565_376, share=1.0,
                   difference=2.5e-7, moved=(Moved("blocks.4", 12, 12, 0.002), Moved("blocks.5", 12, 11, 0.0123)), frozen=89, metric="accuracy",
-                  rungs=(Rung("frozen", 0.925, 12.5, True), Rung("full", 0.92, 40.0, False)), tfidf=0.894, random=0.6,
+                  rungs=(Rung("frozen", 0.925, 12.5, True), Rung("full", 0.92, 40.0, False)), baseline="TF-IDF", base=0.894, random=0.6,
                   seconds=55.04, findings=("a finding",))  # fmt: skip
 
 

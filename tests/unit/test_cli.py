@@ -110,8 +110,8 @@ def test_what_is_not_said_stays_the_default():
 
 FAULTS = {
     "tranfer t.csv": ["no command 'tranfer' (did you mean 'transfer'?)"],
-    "transfer": ["train is missing", "target is missing"],
-    "transfer t.csv --taget y": ["no option '--taget' (did you mean '--target'?)", "target is missing"],
+    "transfer": ["train is missing"],
+    "transfer t.csv --taget y": ["no option '--taget' (did you mean '--target'?)"],
     "transfer t.csv --target y --strategy frozn": ["strategy: no such choice as 'frozn' (did you mean 'frozen'?)"],
     "transfer t.csv --target y --rate -1 --seed x --budget 0": ["rate: must be above 0", "seed: ", "budget: '0' is no"],
     "transfer t.csv --target": ["--target: expected one argument"],
@@ -202,9 +202,9 @@ def test_for_machines_stdout_is_one_document(story, capsys):
 
 
 def test_for_machines_a_fault_is_a_document_too(capsys):
-    assert main(["transfer", "t.csv", "--json"]) == 2
+    assert main(["transfer", "--json"]) == 2
     shown = capsys.readouterr()
-    assert json.loads(shown.out) == {"error": "mapsto transfer: target is missing", "code": 2}
+    assert json.loads(shown.out) == {"error": "mapsto transfer: train is missing", "code": 2}
     assert shown.err.count("\n") == 1
 
 
@@ -226,3 +226,9 @@ def test_a_saved_config_is_checked_at_once(story, tmp_path, capsys):
     assert "no option 'sede' (did you mean 'seed'?)" in shown
     assert "rate: must be above 0" in shown
     assert story == []
+
+
+def test_python_m_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "mapsto", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "transfer" in done.stdout

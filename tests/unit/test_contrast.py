@@ -8,7 +8,7 @@ import torch
 import toys
 
 from mapsto.core import random
-from mapsto.core.contracts import select
+from mapsto.core.batches import select
 from mapsto.engine import optimise
 from mapsto.engine.loop import Run
 from mapsto.objectives import OBJECTIVES

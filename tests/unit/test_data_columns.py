@@ -34,7 +34,7 @@ def test_ids_dates_and_categories_are_left_out_with_a_reason() -> None:
          "n": list(range(N)), "body": SENTENCES, "same": ["x"] * N, "none": [None] * N, "y": ["a", "b"] * 30},
         target="y",
     )  # fmt: skip
-    assert found.text == ("body",)
+    assert found.inputs == ("body",)
     said = " / ".join(found.reasons)
     for reason in ("'id' left out: holds a different code", "'day' left out: holds dates", "'shop' left out: holds only 2",
                    "'n' left out: holds numbers", "'same' left out: holds one value", "'none' left out: is empty"):  # fmt: skip
@@ -42,28 +42,28 @@ def test_ids_dates_and_categories_are_left_out_with_a_reason() -> None:
 
 
 def test_two_sentence_columns_are_a_pair_and_the_longest_of_three_wins() -> None:
-    assert inferred({"a": SENTENCES, "b": OTHERS, "y": ["u", "v"] * 30}, target="y").text == ("a", "b")
-    assert inferred({"en": SENTENCES, "zh": CHINESE}).text == ("en", "zh")
+    assert inferred({"a": SENTENCES, "b": OTHERS, "y": ["u", "v"] * 30}, target="y").inputs == ("a", "b")
+    assert inferred({"en": SENTENCES, "zh": CHINESE}).inputs == ("en", "zh")
     longer = [f"{a} and {b}" for a, b in zip(SENTENCES, OTHERS, strict=True)]
-    assert inferred({"a": SENTENCES, "c": longer, "b": OTHERS}).text == ("c",)
+    assert inferred({"a": SENTENCES, "c": longer, "b": OTHERS}).inputs == ("c",)
 
 
 def test_a_pair_by_name_and_short_texts() -> None:
     short = [f"word of{i}" for i in range(N)]
-    assert inferred({"sentence1": short, "sentence2": short[::-1], "more": SENTENCES}).text == (
+    assert inferred({"sentence1": short, "sentence2": short[::-1], "more": SENTENCES}).inputs == (
         "sentence1",
         "sentence2",
     )
-    assert inferred({"word": [f"ab c{i}" for i in range(N)], "y": ["u", "v"] * 30}, target="y").text == ("word",)
-    assert inferred({"word": ["yes", "no"] * 30, "y": ["u", "v"] * 30}, target="y").text == ("word",)
+    assert inferred({"word": [f"ab c{i}" for i in range(N)], "y": ["u", "v"] * 30}, target="y").inputs == ("word",)
+    assert inferred({"word": ["yes", "no"] * 30, "y": ["u", "v"] * 30}, target="y").inputs == ("word",)
 
 
 def test_named_columns_are_taken_as_they_are() -> None:
     data = {"a": SENTENCES, "b": OTHERS, "n": list(range(N)), "y": ["u", "v"] * 30}
     found = inferred(data, text="b", target="y", group="n", time="n")
-    assert (found.text, found.group, found.time) == (("b",), "n", "n")
+    assert (found.inputs, found.group, found.time) == (("b",), "n", "n")
     assert found.wanted == ("b", "y", "n")
-    assert found.inputs == Columns(("b",))
+    assert found.unlabelled == Columns(("b",))
 
 
 @pytest.mark.parametrize(
@@ -128,4 +128,4 @@ def test_real_tables(name: str, target: str, text: tuple[str, ...], expected: st
     if not path.exists():
         pytest.skip("the shared data are not here")
     found = infer(open_source(path), target=target)
-    assert (found.text, found.kind) == (text, expected)
+    assert (found.inputs, found.kind) == (text, expected)

@@ -21,7 +21,7 @@ def peak():
 before = peak()
 source = open_source(sys.argv[1])
 rows = load(source, infer(source, target="label"))
-print(len(rows), peak() - before, rows.texts[len(rows) - 1][:12])
+print(len(rows), peak() - before, rows.examples[len(rows) - 1][:12])
 """
 
 

@@ -48,7 +48,7 @@ def test_lone_surrogates_become_replacement_characters_and_are_counted() -> None
     rows = read(
         [("some \ud800 words", "a"), ("whole \ud83d\ude42 pair", "b"), ("fine words here", "a")], target="label"
     )
-    assert list(rows.texts) == ["some \ufffd words", "whole 🙂 pair", "fine words here"]
+    assert list(rows.examples) == ["some \ufffd words", "whole 🙂 pair", "fine words here"]
     assert [fact for fact in rows.facts if "surrogate" in fact] == [
         "train: lone surrogates, which are no characters, became U+FFFD (row 1)"
     ]
@@ -66,7 +66,7 @@ def test_empty_texts_and_labels_are_skipped_counted_and_said() -> None:
         ("p q r", "y"),
     ]
     rows = read(data, target="label")
-    assert list(rows.texts) == ["a b c", "p q r"]
+    assert list(rows.examples) == ["a b c", "p q r"]
     assert rows.numbers.tolist() == [1, 8]
     assert rows.skipped == 6
     assert rows.facts == (
@@ -77,7 +77,7 @@ def test_empty_texts_and_labels_are_skipped_counted_and_said() -> None:
 
 def test_without_a_target_every_row_is_kept() -> None:
     rows = load(open_source(["a", "", None, "a"]), Columns(("text",)))
-    assert list(rows.texts) == ["a", "", "", "a"]
+    assert list(rows.examples) == ["a", "", "", "a"]
     assert rows.labels is None
     assert rows.facts == ("train: 2 rows with an empty text kept (rows 2 and 3)",)
     assert len(load(open_source([""]), Columns(("text",)))) == 1

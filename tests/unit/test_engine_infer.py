@@ -5,7 +5,8 @@ import pytest
 import torch
 from toys import CPU, data, made, one_thread  # noqa: F401
 
-from mapsto.core.contracts import Batch, select, sizes_of
+from mapsto.core.batches import select, sizes_of
+from mapsto.core.contracts import Batch
 from mapsto.core.machine import Machine
 from mapsto.engine.infer import budgeted, collect, stream
 

@@ -9,8 +9,8 @@ import toys
 from toys import CPU, data
 
 from mapsto.core import random
+from mapsto.core.batches import select
 from mapsto.core.contracts import Mapping as Composed
-from mapsto.core.contracts import select
 from mapsto.core.errors import ConfigError, Stopped
 from mapsto.engine.drive import Watch
 from mapsto.evaluation import intervals
@@ -185,6 +185,8 @@ def test_the_temperature_costs_least(kind):
 
 class Rows:
     """A codec of numbered rows."""
+
+    window = 4096
 
     def __init__(self, batch):
         self.batch = batch

@@ -9,7 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from toys import one_thread  # noqa: F401
 
-from mapsto.core.contracts import Batch, select
+from mapsto.core.batches import select
+from mapsto.core.contracts import Batch
 from mapsto.encoders import ENCODERS
 from mapsto.objectives import OBJECTIVES
 from mapsto.runs import flops

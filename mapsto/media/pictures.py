@@ -1,0 +1,164 @@
+"""Picture files ↦ pixels, through Pillow: every common format, upright, in RGB, and never more than was asked for.
+
+A file is opened by one of `FORMATS` alone (no SVG, no PostScript, nothing that runs a program), its size is checked before
+anything is decoded, and what is cut or shrunk is cut and shrunk in one step, so that no picture, however narrow, grows in
+memory. The first frame of an animation is the picture. Transparent pixels are white.
+
+Shape letters: `H` rows and `W` columns of pixels; colours are red, green and blue from 0 to 255.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mapsto.core.errors import DataError, MissingExtra
+
+Pixels = NDArray[np.uint8]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+MOST = 80_000_000  # pixels of a picture that is decoded whole
+FITS = ("crop", "stretch")
+_EDGE = 8  # of what two pictures are compared by
+
+
+def pixels(content: bytes, size: int, fit: str = "crop", share: float = 1.0) -> Pixels:
+    """(size, size, 3): the middle `share` of the picture's largest square, or, stretched, all of it.
+
+    Raises:
+        DataError: no picture, a damaged one, or one that is too large.
+    """
+    picture = _opened(content)
+    with _said():
+        wide = size if fit == "stretch" else -(-size // share)
+        if picture.format in ("JPEG", "MPO"):
+            picture.draft(None, (int(2 * wide), int(2 * wide)))  # at least twice as fine as what is kept of it
+        picture = _upright(picture)
+        width, height = picture.size
+        if fit == "stretch":
+            box = (0.0, 0.0, float(width), float(height))
+        else:
+            half = share * min(width, height) / 2
+            box = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
+        if picture.size != (size, size) or share < 1:
+            from PIL.Image import Resampling
+
+            picture = picture.resize((size, size), Resampling.BICUBIC, box=box)
+        return np.array(picture, np.uint8)
+
+
+def look(content: bytes) -> int:
+    """Decodes it once, and gives 64 bits that pictures which look alike share: where brightness rises from left to right.
+
+    (The difference hash of N. Krawetz, 2013; 0 for a picture of one colour.)
+
+    Raises:
+        DataError: as `pixels`.
+    """
+    picture = _opened(content)
+    with _said():
+        if picture.format in ("JPEG", "MPO"):
+            picture.draft("L", (8 * _EDGE, 8 * _EDGE))
+        grey = np.asarray(_upright(picture).convert("L").resize((_EDGE + 1, _EDGE)), np.int16)
+        return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
+
+
+def written(image: Pixels) -> bytes:
+    """(H, W, 3) as a PNG file: every pixel again when it is read."""
+    from PIL import Image
+
+    held = io.BytesIO()
+    Image.fromarray(image).save(held, "PNG")
+    return held.getvalue()
+
+
+def content(example: Any, where: str = "picture") -> bytes:
+    """The file behind an example: bytes, a path, what `datasets` holds (bytes, path), a Pillow image, or (H, W[, 3]) pixels.
+
+    Raises:
+        DataError: something else, or a file that is not there.
+    """
+    if isinstance(example, dict) and {"bytes", "path"} & example.keys():
+        example = example.get("bytes") or example.get("path")
+    if isinstance(example, (bytes, bytearray, memoryview)):
+        return bytes(example)
+    if isinstance(example, (str, Path)):
+        try:
+            return Path(example).read_bytes()
+        except (OSError, ValueError) as fault:
+            why = getattr(fault, "strerror", None) or "no path"
+            raise DataError(f"{where}: cannot read {str(example)[:200]!r}: {why}") from fault
+    if type(example).__module__.partition(".")[0] == "PIL":
+        held = io.BytesIO()
+        example.convert("RGB").save(held, "PNG")
+        return held.getvalue()
+    if isinstance(example, np.ndarray) and example.dtype == np.uint8 and example.ndim in (2, 3):
+        return written(example)
+    raise DataError(f"{where}: expected a path, the bytes of a file, a Pillow image or (H, W, 3) bytes of pixels, got "
+                    f"{type(example).__name__}")  # fmt: skip
+
+
+def _opened(content: bytes) -> Any:
+    """The picture's head, checked; nothing is decoded yet."""
+    try:
+        from PIL import Image
+    except ImportError as fault:
+        raise MissingExtra("pictures are read by Pillow: pip install 'mapsto[images]'") from fault
+    if not content:
+        raise DataError("0 bytes")
+    with _said(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of doubtful metadata, and of sizes, which are checked here
+        Image.init()  # else only some of the formats are known by name
+        picture = Image.open(io.BytesIO(content), formats=FORMATS)
+    width, height = picture.size
+    if width * height > MOST:
+        raise DataError(f"{width:,} × {height:,} pixels, more than the {MOST:,} that are decoded")
+    return picture
+
+
+def _upright(picture: Any) -> Any:
+    """Decoded, turned as its metadata say, in RGB."""
+    from PIL import Image, ImageOps
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        picture.load()
+        if picture.getexif().get(0x0112, 1) != 1:
+            picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+        return Image.fromarray(_eight(np.asarray(picture))).convert("RGB")
+    if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB")
+
+
+def _eight(values: NDArray[Any]) -> Pixels:
+    """Deep grey values as bytes: whole numbers are 16-bit, fractions from 0 to 1."""
+    whole = values.dtype.kind in "iu"
+    scaled = values.astype(np.float64) / (257.0 if whole else 1 / 255)
+    return np.nan_to_num(scaled).clip(0, 255).round().astype(np.uint8)
+
+
+@contextlib.contextmanager
+def _said() -> Iterator[None]:
+    """Whatever Pillow raises for a bad file, as one DataError."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as fault:  # Pillow's decoders raise every kind of error
+        name = type(fault).__name__
+        if name == "UnidentifiedImageError":
+            raise DataError(f"no picture of a known kind ({', '.join(FORMATS)})") from fault
+        if name == "DecompressionBombError":
+            raise DataError(f"more pixels than the {MOST:,} that are decoded") from fault
+        raise DataError(f"damaged: {(str(fault).splitlines() or [name])[0][:100]}") from fault

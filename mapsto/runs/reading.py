@@ -1,0 +1,117 @@
+"""How a source reads the columns of a table: its codec and the encoder that takes it, with a reason for each setting."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mapsto.codecs import CODECS
+from mapsto.codecs.image import ImageCodec
+from mapsto.codecs.text import TextCodec
+from mapsto.codecs.words import FILE as WORDS
+from mapsto.codecs.words import WordsCodec
+from mapsto.core.contracts import Codec, Encoder
+from mapsto.core.errors import ConfigError
+from mapsto.data.columns import Columns
+from mapsto.encoders.pretrained import Pretrained
+from mapsto.encoders.towers import Siamese
+from mapsto.runs.config import TransferConfig
+from mapsto.runs.plan import Reason
+
+Sizes = NDArray[np.int64]
+_OF_TEXT = ("max_length", "long", "pair")
+
+
+def modality(source: Pretrained) -> str:
+    """What a source reads."""
+    found: str = CODECS.load(source.codec["name"]).modality
+    return found
+
+
+def usual(source: Pretrained) -> Codec:
+    """The codec of a source as it was pretrained."""
+    if modality(source) == "text":
+        return texts(source, source.usual)
+    codec: Codec = CODECS.load(source.codec["name"]).load(source.codec["spec"], {})
+    return codec
+
+
+def texts(source: Pretrained, length: int, long: str = "windows", pair: str | None = None) -> TextCodec | WordsCodec:
+    """The codec of a source of texts."""
+    if source.codec["name"] == WordsCodec.name:
+        return WordsCodec.load({**source.codec["spec"], "pair": pair}, {WORDS: source.tokenizer})
+    return TextCodec(source.tokenizer, length, long, pair, types=source.types)
+
+
+def reader(request: TransferConfig, columns: Columns, source: Pretrained) -> tuple[Codec, Encoder, list[Reason]]:
+    """The codec and the encoder for these columns.
+
+    Raises:
+        ConfigError: the source reads something else, or an option says nothing to it.
+    """
+    what, name = modality(source), source.origin.name
+    if what != columns.modality:
+        raise ConfigError(f"source {name!r} reads {what}, and the column {columns.inputs[0]!r} holds {columns.modality}: name a "
+                          f"source that reads {columns.modality} with --from, or a column of {what} with --{what}")  # fmt: skip
+    if what == "text":
+        return _text(request, columns, source)
+    defaults = TransferConfig("", "")
+    if said := [option for option in _OF_TEXT if getattr(request, option) != getattr(defaults, option)]:
+        raise ConfigError(f"options: {' and '.join(said)} are for texts, and the column {columns.inputs[0]!r} holds {what}; leave "
+                          "them out")  # fmt: skip
+    codec = usual(source)
+    assert isinstance(codec, ImageCodec)
+    part = "all of it, stretched" if codec.fit == "stretch" else f"the middle {codec.share:.0%} of its largest square"
+    return (
+        codec,
+        source.encoder,
+        [("input", f"{codec.size} × {codec.size} pixels", f"{part}, as the source was pretrained")],
+    )
+
+
+def taken(request: TransferConfig, codec: Codec, lengths: Sizes) -> Sizes:
+    """Positions that examples of so many positions take in a batch."""
+    if isinstance(codec, TextCodec) and request.long == "cut":
+        lengths = np.minimum(lengths, codec.max_length)
+    return lengths * 2 if codec.spec().get("pair") == "apart" else lengths
+
+
+def window(request: TransferConfig, codec: Codec, lengths: Sizes) -> list[Reason]:
+    """What becomes of texts of so many positions."""
+    if isinstance(codec, WordsCodec):
+        return [("window", "texts of any length", "a text is the mean of its words")]
+    if not isinstance(codec, TextCodec):
+        return []
+    share = float((lengths > codec.max_length).mean())
+    done = "cut to their head, as asked" if request.long == "cut" else "read in overlapping windows, none cut"
+    told = f"{share:.1%} of the texts are longer and are {done}" if share else f"the longest text has {lengths.max()}"
+    return [("window", f"{codec.max_length} positions", told)]
+
+
+def _text(request: TransferConfig, columns: Columns, source: Pretrained) -> tuple[Codec, Encoder, list[Reason]]:
+    pair, name = _pair(request, columns, source), source.origin.name
+    if request.max_length is not None and source.codec["name"] == WordsCodec.name:
+        raise ConfigError(f"max_length {request.max_length}: {name} takes the mean of all words of a text, however "
+                          "long it is; leave max_length out")  # fmt: skip
+    if request.max_length is not None and request.max_length > source.limit:
+        raise ConfigError(f"max_length {request.max_length} is more than the {source.limit} positions that "
+                          f"{name} can take; lower it and longer texts become windows")  # fmt: skip
+    codec = texts(source, request.max_length or source.usual, request.long, pair)
+    reasons: list[Reason] = []
+    if pair is not None:
+        reasons.append(("pair", pair, "asked for" if request.pair != "auto" else _why_pair(pair)))
+    return codec, Siamese(source.encoder) if pair == "apart" else source.encoder, reasons
+
+
+def _pair(request: TransferConfig, columns: Columns, source: Pretrained) -> str | None:
+    if len(columns.inputs) < 2:
+        return None
+    if request.pair != "auto":
+        return request.pair
+    return "apart" if source.normalize else "joint"
+
+
+def _why_pair(pair: str) -> str:
+    if pair == "apart":
+        return "the source gives one vector for each text, and they are compared"
+    return "the source was not trained to embed sentences, so it reads both at once"

@@ -1,0 +1,199 @@
+"""Which rungs a transfer climbs, how long each takes and at which rate: from what is asked for, and from what fits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+from torch import nn
+
+from mapsto.core.contracts import Staged
+from mapsto.core.errors import ConfigError
+from mapsto.core.machine import Machine
+from mapsto.runs.config import TransferConfig
+from mapsto.runs.plan import Reason
+from mapsto.runs.prepare import Start, Table
+from mapsto.strategies import contrast, heads, mlp, zeroshot
+from mapsto.strategies.ladder import Rung
+from mapsto.strategies.tune import Tuning
+from mapsto.tasks.classify import Classify
+
+BACKWARD = 2.3  # a training step's seconds beyond its forward pass, in forward passes: two products for one, and more
+STEP = 0.03  # seconds that a training step takes whatever its size: the update, many small calls, oneDNN's first sights
+PARTIAL_RATE, LORA_RATE, FULL_RATE = 5e-5, 2e-4, 5e-5
+KEPT_BYTES = 512 << 20  # that cached activations may take in memory
+EPOCHS = 3  # passes of a tuned rung over its rows, where nothing says otherwise
+
+
+@final
+@dataclass(frozen=True)
+class Costs:
+    """What this machine takes for this encoder on this data, in seconds."""
+
+    row: float  # one training row, forward
+    tests: float  # all rows that are only predicted
+    head: float  # fitting a linear head on all rows
+
+
+def chosen(
+    request: TransferConfig, table: Table, start: Start, machine: Machine, costs: Costs, learn: int, few: list[int],
+    budget: float | None,
+) -> tuple[tuple[Rung, ...], tuple[Reason, ...]]:  # fmt: skip
+    """The rungs to climb; `few` holds the rows of each class where they are few."""
+    reads = start.codec.modality == "text"
+    named = reads and isinstance(start.task, Classify) and zeroshot.telling(start.task.names)
+    _check(request, table, start, named)
+    if request.strategy in ("zero-shot", "frozen"):
+        return (request.strategy,), (("rungs", request.strategy, "asked for"),)
+    blocks = bool(start.encoder.depths)
+    tuning = _Tuning(request, table, start, machine, costs, learn, few or sizes_of(table))
+    rungs: list[Rung] = ["zero-shot"] if named and not few and request.strategy == "auto" else []
+    rungs.append("frozen")
+    if request.strategy != "auto" or few:
+        names: tuple[str, ...] = (
+            ("contrast",) * (blocks and reads) if request.strategy == "auto" else (request.strategy,)
+        )
+        left = math.inf
+    else:
+        linear = any(isinstance(m, nn.Linear) for block in start.encoder.depths for m in block.modules())
+        middle = "partial" if isinstance(start.encoder, Staged) or not linear else "lora"
+        names = ("mlp", *(middle,) * blocks, "full")
+        left = math.inf if budget is None else 0.7 * budget - costs.row * learn / 0.9 - costs.tests - 2 * costs.head
+    for name in names:
+        spared = 0.3 * (budget or 0.0) if name == "mlp" else 0.0  # its steps' pace is measured, not foretold
+        if (made := tuning(name, left + spared)) is not None:
+            rungs.append(made)
+            left -= made.seconds
+    climbed = " → ".join(r if isinstance(r, str) else r.rung for r in rungs)
+    return tuple(rungs), (("rungs", climbed, "each starts from the best one before it"), *tuning.reasons())
+
+
+def sizes_of(table: Table) -> list[int]:
+    """Training rows of each class; empty for what has none."""
+    if table.labels.kind not in ("single", "ordinal"):
+        return []
+    codes = table.labels.encode(table.train).numpy()
+    return [int(n) for n in np.bincount(codes, minlength=len(table.labels.names))]
+
+
+def _check(request: TransferConfig, table: Table, start: Start, named: bool) -> None:
+    reads, blocks = start.codec.modality == "text", bool(start.encoder.depths)
+    if request.strategy == "zero-shot" and not named:
+        raise ConfigError(
+            "strategy 'zero-shot' reads the names of the classes, and these are no words, or it reads no words; use 'frozen'"
+        )
+    if request.strategy == "contrast" and (table.labels.kind not in ("single", "ordinal") or not reads):
+        raise ConfigError(
+            "strategy 'contrast' draws texts of one class together, so it needs texts and classes; use 'frozen'"
+        )
+    if request.strategy in ("contrast", "partial", "lora") and not blocks:
+        raise ConfigError(
+            f"strategy {request.strategy!r} tunes blocks, and {start.origin.name} has none, only vectors of words; "
+            "use 'frozen' or 'full'"
+        )
+
+
+@final
+class _Tuning:
+    """Makes the plans of tuned rungs and remembers why they are as they are."""
+
+    def __init__(self, request: TransferConfig, table: Table, start: Start, machine: Machine, costs: Costs, learn: int,
+                 sizes: list[int]) -> None:  # fmt: skip
+        self.request, self.table, self.start, self.machine = request, table, start, machine
+        self.costs, self.learn, self.sizes = costs, learn, sizes
+        self.depth = len(start.encoder.depths)
+        self.layers = min(request.layers or max(1, self.depth // 3), self.depth)
+        self.batch = min(request.batch or (32 if learn >= 2000 else 16), learn)
+        self.per_epoch = -(-learn // self.batch)
+        self._why: list[Reason] = []
+
+    def __call__(self, rung: str, left: float) -> Tuning | None:
+        """The rung's plan, or None where it does not fit into the seconds that are `left`."""
+        if rung == "contrast":
+            return self._contrast()
+        if rung == "mlp":
+            return self._mlp(left)
+        cached = rung == "partial" and isinstance(self.start.encoder, Staged) and self._bytes() <= KEPT_BYTES
+        epoch = self.costs.row * self.learn * self._factor(rung, cached) + STEP * self.per_epoch
+        steps, why = self._steps(left / epoch)
+        if steps < 1:
+            self._why.append((rung, "left out", f"an epoch takes {epoch:.0f} s and {max(0.0, left):.0f} s are left"))
+            return None
+        rate = self.request.rate or {"partial": PARTIAL_RATE, "lora": LORA_RATE, "full": FULL_RATE}[rung]
+        what = {"partial": f"upper {self.layers} of {self.depth} blocks", "lora": f"rank {self.request.rank}"}.get(
+            rung, ""
+        )
+        kept = "; what lies below is computed once and kept" if cached else ""
+        self._why.append(
+            (rung, f"{steps:,} steps of {self.batch}", f"{why}{', ' + what if what else ''}{kept}; rate {rate:g}")
+        )
+        return Tuning(rung, steps, self.batch, rate, layers=self.layers if rung == "partial" else None,
+                      rank=self.request.rank, cached=cached, looks=max(2, round(steps / self.per_epoch)),
+                      seconds=epoch * steps / self.per_epoch)  # fmt: skip
+
+    def reasons(self) -> tuple[Reason, ...]:
+        """A line for each rung that was considered."""
+        return tuple(self._why)
+
+    def _steps(self, affordable: float) -> tuple[int, str]:
+        """Steps for a rung when so many epochs fit into what is left."""
+        if (asked := self._asked(EPOCHS * self.per_epoch, self.per_epoch, self.batch)) is not None:
+            return asked
+        epochs = min(EPOCHS, math.floor(2 * affordable) / 2) if affordable < EPOCHS else EPOCHS
+        return round(epochs * self.per_epoch), f"{epochs:g} epochs" + ("" if epochs == EPOCHS else ", as many as fit")
+
+    def _asked(self, usual: int, per_epoch: int, batch: int) -> tuple[int, str] | None:
+        """Steps where the request says how long, other than by the clock; `usual` ones are the whole."""
+        epochs, budget = self.request.epochs, self.request.budget
+        if epochs is not None:
+            return max(1, round(epochs * per_epoch)), f"{epochs:g} epochs, as asked"
+        if budget is None or budget.unit == "seconds":
+            return None
+        return budget.steps(total=usual, per_epoch=per_epoch, batch=batch, rate=1.0), f"{budget}, as asked"
+
+    def _factor(self, rung: str, cached: bool) -> float:
+        """Seconds of a training pass in forward passes of the whole encoder."""
+        share = self.layers / self.depth if rung == "partial" else 1.0
+        if cached:
+            return share * (1 + BACKWARD)
+        return 1 + BACKWARD * (0.6 if rung == "lora" else share)
+
+    def _bytes(self) -> float:
+        return float(self.start.sizes["train"].mean()) * self.learn / 0.9 * self.start.encoder.width * 2
+
+    def _mlp(self, left: float) -> Tuning | None:
+        request, auto, width = self.request, self.request.strategy == "auto", self.start.encoder.width
+        if auto and self.learn < mlp.LEAST:
+            return None
+        batch = min(mlp.BATCH if auto else request.batch or mlp.BATCH, self.learn)
+        per_epoch = -(-self.learn // batch)
+        usual = mlp.EPOCHS * per_epoch
+        asked = None if auto else self._asked(usual, per_epoch, batch)
+        steps, why = asked or (usual, f"{mlp.EPOCHS} epochs")
+        rate = (None if auto else request.rate) or mlp.RATE
+        split = request.group or request.time or self.learn > heads.MOST_ROWS
+        folds = heads.how_many_folds(self.learn) if self.learn > 3 and not split else 0
+        made = Tuning("mlp", steps, batch, rate, hidden=mlp.HIDDEN * width, folds=folds)
+        target = self.table.labels.encode(self.table.train.take(np.arange(batch)))
+        pace = mlp.pace(self.start.task, made, target, width, self.machine)
+        seconds = steps * (1 + auto * 1.1 + max(0, folds - 1)) / pace  # the last time on the judging rows as well
+        if seconds > left:
+            self._why.append(("mlp", "left out", f"it takes {seconds:.0f} s and {max(0.0, left):.0f} s are left"))
+            return None
+        told = f"; {folds} folds are judged by one that never saw them" if folds else ""
+        self._why.append(("mlp", f"{steps:,} steps of {batch}", f"{why}, {made.hidden:,} hidden units, {mlp.HIDDEN} for each "
+                          f"of the features' numbers{told}; rate {rate:g}"))  # fmt: skip
+        return replace(made, seconds=seconds)
+
+    def _contrast(self) -> Tuning:
+        made = contrast.plan(self.sizes, float(self.start.sizes["train"].mean()), self.request.seed,
+                             width=self.start.encoder.width)  # fmt: skip
+        steps = made.settings.steps
+        assert isinstance(steps, int)
+        rows = made.classes * made.shots
+        shown = min(rows, sum(self.sizes))
+        self._why.append(("contrast", f"{steps} steps of {shown}", "; ".join(made.reasons)))
+        seconds = self.costs.row * shown * steps * (1 + BACKWARD)
+        return Tuning("contrast", steps, rows, made.settings.rate, shots=made.shots, seconds=seconds)

@@ -1,0 +1,126 @@
+"""A folder of pictures, one folder for each class, as a table; and tables that name or hold pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from photos import folder, stripes
+
+from mapsto.core.errors import ConfigError, DataError
+from mapsto.data.audit import audit
+from mapsto.data.columns import infer
+from mapsto.data.rows import Rows, load
+from mapsto.data.source import open_source
+
+
+def read(place: Any, **options: Any) -> Rows:
+    source = open_source(place)
+    return load(source, infer(source, **({"target": source.target} | options)))
+
+
+def test_a_folder_of_folders_is_a_table_in_the_order_of_its_paths(tmp_path: Path) -> None:
+    root = folder(tmp_path / "photos", 3)
+    (root / "lying" / "deeper").mkdir()
+    (root / "lying" / "deeper" / "x.PNG").write_bytes(stripes("lying", 9))
+    source = open_source(root)
+    assert (source.columns, source.target) == (("image", "label"), "label")
+    rows = read(root)
+    assert rows.labels is not None
+    assert [rows.labels[i] for i in range(len(rows))] == ["lying"] * 4 + ["standing"] * 3
+    assert rows.examples[0] == stripes("lying", 0)
+    assert rows.examples.shown(3) == (str(root / "lying" / "deeper" / "x.PNG"),)
+    assert rows.examples.sizes()[0] == len(stripes("lying", 0))
+    assert rows.fingerprint == read(root).fingerprint
+    assert [rows.take([5, 1]).examples[i] for i in (0, 1)] == [stripes("standing", 1), stripes("lying", 1)]
+
+
+def test_what_is_no_picture_is_counted_and_left_out(tmp_path: Path) -> None:
+    root = folder(tmp_path / "photos", 3)
+    (root / "lying" / "notes.txt").write_text("no picture")
+    (root / "lying" / ".hidden.png").write_bytes(b"")
+    (root / "lying" / "broken.png").write_bytes(stripes("lying", 0)[:60])
+    (root / "lying" / "empty.png").write_bytes(b"")
+    (root / "nothing").mkdir()
+    (tmp_path / "outside.png").write_bytes(stripes("lying", 7))
+    (root / "lying" / "link.png").symlink_to(tmp_path / "outside.png")
+    (root / "away").symlink_to(tmp_path)
+    rows = read(root)
+    assert len(rows) == 6
+    said = "\n".join(rows.facts)
+    for words in ("files left out that are no pictures: 1 ('.txt')", "links left out: 2", "no picture in 'nothing'",
+                  "2 unreadable pictures skipped", "broken.png: damaged", "empty.png: 0 bytes"):  # fmt: skip
+        assert words in said
+
+
+def test_flat_folders_and_mixed_ones(tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    (flat / "a.png").write_bytes(stripes("lying", 0))
+    assert open_source(flat).columns == ("image",)
+    assert open_source(flat).target is None
+    root = folder(tmp_path / "photos", 2)
+    (root / "loose.png").write_bytes(stripes("lying", 0))
+    with pytest.raises(DataError, match="beside the folders of classes"):
+        open_source(root)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="is a folder"):
+        open_source(tmp_path / "none")
+
+
+def test_tables_name_pictures_or_hold_them(tmp_path: Path) -> None:
+    kinds = ["lying", "standing"] * 4
+    files = [stripes(kind, i) for i, kind in enumerate(kinds)]
+    for i, content in enumerate(files):
+        (tmp_path / f"{i}.png").write_bytes(content)
+    (tmp_path / "named.csv").write_text("file,kind\n" + "".join(f"{i}.png,{kind}\n" for i, kind in enumerate(kinds)))
+    pq.write_table(pa.table({"photo": files, "kind": kinds}), tmp_path / "held.parquet")
+    pq.write_table(
+        pa.table({"image": [{"bytes": f, "path": None} for f in files], "kind": kinds}), tmp_path / "hub.parquet"
+    )
+    for name, column in (("named.csv", "file"), ("held.parquet", "photo"), ("hub.parquet", "image")):
+        source = open_source(tmp_path / name)
+        columns = infer(source, target="kind")
+        assert (columns.inputs, columns.modality) == ((column,), "image")
+        assert list(load(source, columns).examples) == files
+    held = open_source(tmp_path / "held.parquet")
+    assert infer(held, image="photo", target="kind").modality == "image"
+    with pytest.raises(ConfigError, match="one column"):
+        infer(held, image="photo", text="kind")
+    with pytest.raises(DataError, match="no image column 'foto'"):
+        infer(held, image="foto")
+
+
+def test_sentences_win_over_pictures(tmp_path: Path) -> None:
+    said = [f"this is a long caption of the picture number {i}" for i in range(30)]
+    source = open_source({"image": [f"{i}.png" for i in range(30)], "caption": said})
+    found = infer(source)
+    assert (found.inputs, found.modality) == (("caption",), "text")
+    assert any("names of picture files" in reason for reason in found.reasons)
+
+
+def test_the_audit_sees_copies_and_leaks(tmp_path: Path) -> None:
+    train = folder(tmp_path / "train", 4)
+    (train / "lying" / "again.png").write_bytes(stripes("lying", 0))
+    (train / "standing" / "wrong.png").write_bytes(stripes("lying", 1))
+    test = folder(tmp_path / "test", 2, first=3)
+    found = audit(read(train), read(test))
+    duplicates, leaks, conflicts = found.of("duplicates"), found.of("leaks"), found.of("conflicts")
+    assert duplicates is not None
+    assert (duplicates.count, "pictures that repeat" in duplicates.text) == (2, True)
+    assert leaks is not None
+    assert leaks.count == 2
+    assert conflicts is not None
+    assert conflicts.count == 2
+    assert any("10 pictures" in line for line in found.lines())
+
+
+def test_a_file_that_goes_away_is_said(tmp_path: Path) -> None:
+    root = folder(tmp_path / "photos", 2)
+    rows = read(root)
+    (root / "lying" / "000.png").unlink()
+    with pytest.raises(DataError, match="was there when the data was read"):
+        rows.examples[0]
