@@ -10,6 +10,7 @@ ENCODERS = Menu(
         "convnet": "mapsto.encoders.convnet:Convnet",
         "hub": "mapsto.encoders.hub:Hub",
         "words": "mapsto.encoders.words:Words",
+        "resnet": "mapsto.encoders.resnet:Resnet",
         "module": "mapsto.encoders.module:Module",
         "siamese": "mapsto.encoders.towers:Siamese",
     },

@@ -33,7 +33,7 @@ from mapsto.encoders.sources import Origin
 from mapsto.encoders.transformer import Transformer
 from mapsto.encoders.words import Words
 
-OWN = ("transformer", "recurrent", "convnet", "words", "module")  # encoders that need no other one
+OWN = ("transformer", "recurrent", "convnet", "words", "resnet", "module")  # encoders that need no other one
 TOLERANCE = 1e-5  # of the largest value, in float32
 _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
 

@@ -71,6 +71,16 @@ def look(content: bytes) -> int:
         return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
 
 
+def measure(content: bytes) -> tuple[int, int]:
+    """The width and height of a picture as it is stored; nothing is decoded.
+
+    Raises:
+        DataError: as `pixels`.
+    """
+    width, height = _opened(content).size
+    return int(width), int(height)
+
+
 def written(image: Pixels) -> bytes:
     """(H, W, 3) as a PNG file: every pixel again when it is read."""
     from PIL import Image

@@ -3,6 +3,8 @@
     effective rank   exp(− Σ p_i ln p_i),  p_i = σ_i / Σ σ      σ: singular values of the centred features
                      (Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality")
     spread           Σ ‖x − x̄‖² / Σ ‖x‖²
+    alignment        mean ‖x − y‖² of unit vectors of two views of one thing;  uniformity  log mean exp(− 2 ‖x − x'‖²)
+                     over pairs of different things (Wang and Isola 2020)
     neighbours       the class that most of the k nearest by cosine have (of equals the first), after centring
 
 Effective rank is k for k orthogonal directions of equal strength, whatever the strength; so where features differ by
@@ -40,6 +42,17 @@ def spread(features: Tensor) -> float:
     x = features.double()
     whole = float(x.square().sum())
     return float((x - x.mean(0)).square().sum()) / whole if whole else 0.0
+
+
+def alignment(views: Tensor, others: Tensor) -> float:
+    """Of (B, D) unit vectors and those of the same things' other views: 0 where they are equal."""
+    return float((views - others).square().sum(1).mean())
+
+
+def uniformity(vectors: Tensor) -> float:
+    """Of (B, D) unit vectors: 0 where all are equal, about -4 where they lie evenly in many directions."""
+    squares = torch.pdist(vectors.float()).square()
+    return float(squares.mul(-2).exp().mean().log()) if len(squares) else 0.0
 
 
 def neighbours(features: Tensor, codes: Tensor, asked: Tensor, k: int = 10) -> Tensor:

@@ -11,6 +11,7 @@ OBJECTIVES = Menu(
         "causal": "mapsto.objectives.causal:Causal",
         "skipgram": "mapsto.objectives.words:SkipGram",
         "cbow": "mapsto.objectives.words:Cbow",
+        "simclr": "mapsto.objectives.simclr:SimCLR",
         "contrast": "mapsto.objectives.contrast:Contrast",
     },
 )

@@ -52,7 +52,8 @@ class TransferConfig:
 
 
 WORDS = ("skipgram", "cbow")  # objectives whose model is a table of word vectors
-OBJECTIVES = ("masked", "causal", "permuted", "denoise", *WORDS)
+PICTURES = ("simclr",)  # objectives that learn from pictures
+OBJECTIVES = ("masked", "causal", "permuted", "denoise", *WORDS, *PICTURES)
 UNITS = ("token", "word", "span")
 NETS = ("transformer", "recurrent", "convnet")
 SIZES = ("tiny", "small", "base")
@@ -63,9 +64,11 @@ class PretrainConfig:
     """The request of `mapsto pretrain`. `None` means: derive it and say why."""
 
     data: tuple[str, ...] = option(
-        help="text: files, folders or globs of .txt, .jsonl, .parquet, .csv, also .gz and .zst"
+        help="text: files, folders or globs of .txt, .jsonl, .parquet, .csv, also .gz and .zst; or a folder or table of pictures"
     )
-    objective: str = option("masked", choices=OBJECTIVES, help="what is learnt from the text")
+    objective: str = option(
+        "masked", choices=OBJECTIVES, help="what is learnt from the text, or (simclr) from pictures"
+    )
     source: str | None = option(
         None, help="the model to go on from: what pretrain wrote, an alias, a folder or a hub id; else a new one"
     )
@@ -91,8 +94,10 @@ class PretrainConfig:
     context: int | None = option(None, least=8, help="the most positions of a window")
     width: int | None = option(None, least=8, help="of the encoder's rows, or of a word's vector")
     depth: int | None = option(None, least=1, help="blocks")
-    batch: int | None = option(None, least=8, help="positions in one update")
+    batch: int | None = option(None, least=8, help="positions, or pictures, in one update")
     rate: float | None = option(None, above=0, help="the peak learning rate")
+    image: str | None = option(None, help="the column of pictures: paths, or the bytes of files (simclr)")
+    pixels: int | None = option(None, least=16, most=512, help="along the edge of a picture (simclr)")
     optimiser: str | None = option(None, choices=("adamw", "muon"), help="the update rule")
     window: int | None = option(None, least=1, help="the most words to either side of a word (skipgram, cbow)")
     negatives: int | None = option(None, least=1, help="words drawn as noise for each one (skipgram, cbow)")
@@ -119,28 +124,43 @@ class PretrainConfig:
     plan: dict[str, Any] | None = option(None, help="a plan that was resolved before: what a repeat computes by")
 
     def __post_init__(self) -> None:
-        words = self.objective in WORDS
-        other = _TOKENS if words else _WORDS
-        if said := [f.name for f in fields(self) if f.name in other and getattr(self, f.name) != f.default]:
+        kind = _kind(self.objective)
+        said = [
+            f.name for f in fields(self) if kind not in _OF.get(f.name, (kind,)) and getattr(self, f.name) != f.default
+        ]
+        if said:
+            kinds = set.intersection(*(set(_OF[name]) for name in said))
+            others = [objective for objective in OBJECTIVES if _kind(objective) in kinds]
             raise ConfigError(f"options: {listing(said)} {'says' if len(said) == 1 else 'say'} nothing to the objective "
-                              f"{self.objective!r}; leave out, or choose {listing([o for o in OBJECTIVES if (o in WORDS) != words])}")  # fmt: skip
+                              f"{self.objective!r}; leave out" + (f", or choose {listing(others)}" if others else ""))  # fmt: skip
 
 
-_WORDS = ("window", "negatives", "sample", "min_count", "weighting", "segmenter", "threads")
-_TOKENS = (
-    "vectors",
-    "units",
-    "nsp",
-    "encoder",
-    "recipe",
-    "tokenizer",
-    "context",
-    "depth",
-    "batch",
-    "optimiser",
-    "online",
-    "probe",
-    "probe_target",
-)
+def _kind(objective: str) -> str:
+    return "words" if objective in WORDS else "pictures" if objective in PICTURES else "tokens"
+
+
+_OF: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("window", "negatives", "sample", "min_count", "weighting", "segmenter", "threads"), ("words",)),
+    **dict.fromkeys(
+        (
+            "vectors",
+            "units",
+            "nsp",
+            "encoder",
+            "recipe",
+            "tokenizer",
+            "context",
+            "optimiser",
+            "online",
+            "probe",
+            "probe_target",
+        ),
+        ("tokens",),
+    ),
+    **dict.fromkeys(("depth", "batch"), ("tokens", "pictures")),
+    **dict.fromkeys(("source", "vocabulary", "document", "text", "duplicates"), ("tokens", "words")),
+    **dict.fromkeys(("image", "pixels"), ("pictures",)),
+}
+"""Option ↦ the kinds of objectives that it says something to, where that is not all of them."""
 
 Request = TransferConfig | PretrainConfig

@@ -28,7 +28,7 @@ from mapsto.engine.drive import JOURNAL, Noted, Watch, drive
 from mapsto.engine.watch import Asked, signals
 from mapsto.runs import cost, events, health, text
 from mapsto.runs import place as places
-from mapsto.runs.config import WORDS, PretrainConfig
+from mapsto.runs.config import PICTURES, WORDS, PretrainConfig
 from mapsto.runs.events import Event, Finished, Found, Judged, Made, Planned, Progress, Stream
 from mapsto.runs.place import Place
 from mapsto.runs.plan import Reason, overdue
@@ -95,7 +95,11 @@ def run(request: PretrainConfig, dry: bool = False) -> Stream:
 
 
 def _way(objective: str) -> tuple[Any, Any, Any]:
-    """How text is read for an objective, a plan derived and a run driven."""
+    """How data is read for an objective, a plan derived and a run driven."""
+    if objective in PICTURES:
+        from mapsto.runs import views
+
+        return views.read, views.derived, views.Learning
     if objective not in WORDS:
         return text.read, _derived, _Learning
     from mapsto.runs import lexicon, words  # which need numba
@@ -241,8 +245,10 @@ def finished(request: PretrainConfig, plain: Mapping[str, Any], mask: str = "[MA
     if request.out is None:
         return Finished(None, (), plain)
     use = {"causal": f'generate {request.out} "Once"', "masked": f'fill {request.out} "a {mask} word"',
-           **dict.fromkeys(WORDS, f"neighbours {request.out} WORD")}  # fmt: skip
-    commands = (f"mapsto transfer train.csv --target label --from {request.out}",
+           **dict.fromkeys(WORDS, f"neighbours {request.out} WORD"),
+           **dict.fromkeys(PICTURES, f"embed {request.out} {request.data[0]} --out vectors.npy")}  # fmt: skip
+    labelled = "photos" if request.objective in PICTURES else "train.csv --target label"
+    commands = (f"mapsto transfer {labelled} --from {request.out}",
                 *(f"mapsto {use[name]}" for name in (request.objective,) if name in use),
                 f"mapsto verify {request.out}")  # fmt: skip
     return Finished(request.out, commands, plain)

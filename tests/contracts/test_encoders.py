@@ -58,10 +58,11 @@ MADE: dict[str, dict[str, dict[str, Any]]] = {
                   "attention": "causal", "pooling": "last"},
     },
     "words": {weighting: {"vocabulary": 50, "width": 24, "weighting": weighting} for weighting in ("mean", "sif")},
+    "resnet": {"small": {"width": 24, "depth": 4, "size": 12}, "large": {"width": 24, "depth": 4, "size": 96}},
     "module": {"convolutions": {"graph": GRAPH, "width": 24, "mean": [127.0] * 3, "std": [64.0] * 3}},
     "siamese": {"transformer": {"encoder": {"name": "transformer", "spec": SIZES}}},
 }  # fmt: skip
-DEPTH = {"words": 0}  # two blocks, unless it says otherwise
+DEPTH = {"words": 0, "resnet": 4}  # two blocks, unless it says otherwise
 CASES = [(name, variant) for name, variants in MADE.items() for variant in variants]
 pytestmark = pytest.mark.parametrize(("name", "variant"), CASES, ids=lambda v: v)
 
