@@ -29,7 +29,7 @@ from mapsto.runs.config import PretrainConfig
 _KNOWN, _ASKED = 4000, 1000  # pictures whose folders neighbours have, and that are asked for
 
 
-class Shown(Protocol):
+class _Shown(Protocol):
     """The data of a run, as far as it is looked at."""
 
     @property
@@ -47,7 +47,7 @@ class Shown(Protocol):
 class Looker:
     """Looks at a run: held-out loss, how features lie, and what neighbours say of the folders."""
 
-    def __init__(self, data: Shown, encoder: Encoder, objective: Objective, machine: Machine) -> None:
+    def __init__(self, data: _Shown, encoder: Encoder, objective: Objective, machine: Machine) -> None:
         self._data, self._encoder, self._objective, self._machine = data, encoder, objective, machine
         self._asked = np.flatnonzero(data.held)[:_ASKED]
         self._shown = self._asked[: max(2, min(data.batch, len(self._asked)))]
