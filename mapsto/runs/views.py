@@ -214,17 +214,19 @@ class Learning(pretrain.Learning):
         name, looker = self.request.objective, sights.Looker(self.data, encoder, objective, self.plan.machine)
         untaught = looker.figures()
         run = self.data.run(encoder, objective, self.plan.steps, self.plan.machine)
-        end = self.plan.stop or self.plan.steps
-        for event in drive(
-            run, self.place.work / name, name, self.watch, looker, min(_LOOKS, self.plan.steps), self.plan.stop
-        ):
-            yield (events.Noted(event.line) if isinstance(event, Noted) else
-                   Progress(name, event.index, end, event.loss, 1 / event.seconds, "steps", (end - event.index) * event.seconds))  # fmt: skip
+        end, looks = self.plan.stop or self.plan.steps, min(_LOOKS, self.plan.steps)
+        shown, seconds = 0, 0.0
+        for event in drive(run, self.place.work / name, name, self.watch, looker, looks, self.plan.stop):
+            if isinstance(event, Noted):
+                yield events.Noted(event.line)
+                continue
+            shown, seconds, left = shown + event.examples // 2, seconds + event.seconds, end - event.index
+            yield Progress(name, event.index, end, event.loss, 1 / event.seconds, "steps", left * event.seconds)
         table = sights.table(looker.figures(), untaught, looker.chance, encoder.width)
         yield Judged(tuple(table["lines"]), table)
-        shown = self.data.encode(np.flatnonzero(self.data.held)[:4])
-        made = self._made(
-            Composed(self.data.codec, encoder.eval(), None), objective, table, {}, self.data.codec.decode(shown)
-        )
-        yield pretrain.finished(self.request, {"metrics": table})
+        mapping = Composed(self.data.codec, encoder.eval(), None)
+        examples = self.data.codec.decode(self.data.encode(np.flatnonzero(self.data.held)[:4]))
+        made = self._made(mapping, objective, table, {}, examples)
+        pace = {"pictures_per_second": shown / max(seconds, 1e-9), "training_seconds": seconds}  # of this process
+        yield pretrain.finished(self.request, {"metrics": table, **pace})
         return made
