@@ -96,20 +96,26 @@ def _tables(train: pd.DataFrame, test: pd.DataFrame, work: Path, rows: int = 500
 def _pretrained(job: str, asked: Asked, work: Path, texts: list[str], train: str, test: str, target: str,
                 shots: int) -> dict[str, Any]:  # fmt: skip
     """Masked, then few labels, over seeds of the labels drawn: from a table of random rows and from one of word vectors,
-    beside the same net from random weights and the vectors alone."""
+    tuned whole and under a linear head, each beside the same net from random weights; and the vectors alone."""
     masked, vectors = ["--objective", "masked"], str(work / "vectors")
     learnt = _figures(ours(["pretrain", *texts, "--objective", "skipgram", "--out", vectors]))
     rows: list[dict[str, float]] = [{} for _ in SEEDS]
     found: dict[str, Any] = {"learnt": {"vectors": learnt}, "rows": rows}
-    models = {"random": (_blank(texts, masked, work), "full"), "vectors": (vectors, "frozen")}
+    blank = _blank(texts, masked, work)
+    models = {"random": (blank, "full"), "random frozen": (blank, "frozen"), "vectors": (vectors, "frozen")}
     for name, options in (("from vectors", ["--vectors", vectors]), ("pretrained", [])):
-        models[name] = (str(work / name.replace(" ", "-")), "full")
-        told = ours(["pretrain", *texts, *masked, *options, "--budget", asked.budget, "--out", models[name][0]])
+        out = str(work / name.replace(" ", "-"))
+        models |= {name: (out, "full"), f"{name} frozen": (out, "frozen")}
+        told = ours(["pretrain", *texts, *masked, *options, "--budget", asked.budget, "--out", out])
         found["learnt"][name] = _figures(told)
         for seed, row in zip(SEEDS, rows, strict=True):
             for kind in sorted(models.keys() - row.keys()):
                 row[kind] = _transferred(*models[kind], train, test, target, shots, seed)
-            found["gains"] = {kind: _gain(rows, kind) for kind in models if kind != "random"}
+            found["gains"] = {
+                kind: _gain(rows, kind, "random frozen" if strategy == "frozen" else "random")
+                for kind, (_, strategy) in models.items()
+                if not kind.startswith("random")
+            }
             _told(job, found)
     return found
 
