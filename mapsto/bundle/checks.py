@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Named
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -60,17 +60,24 @@ Address = tuple[str, str]  # (our tensor's name, which part of it: "" all, "T" t
 
 
 def loaded_check(encoder: nn.Module, folder: Path | str) -> Loading:
-    """Compare every parameter of an untrained `encoder` with the safetensors in the source's folder, by sha256.
+    """Compare every tensor of an untrained `encoder` with the safetensors in the source's folder, by sha256.
 
-    Findings: a parameter that nothing in the source is for, that holds another of the source's tensors or only a part
+    Findings: a tensor that nothing in the source is for, that holds another of the source's tensors or only a part
     of its own, and a layer of the source that has no place in the encoder.
 
     Raises:
         ModelError: there are no safetensors to compare with.
     """
-    ours, theirs = dict(encoder.named_parameters()), _source(Path(folder))
-    address = _addresses(list(theirs), ours)
+    ours: dict[str, Tensor] = dict(encoder.named_parameters())
+    theirs = _source(Path(folder))
+    count = sum(value.numel() for value in ours.values())
+    kept = encoder.state_dict()
+    ours |= {name: value for name, value in encoder.named_buffers() if name in kept}
     shas = {name: sha_of(value.float()) for name, value in theirs.items()}
+    address = _addresses(list(theirs), ours)
+    slots = {slot for slot, _ in address.values()}
+    address |= _renamed({name: sha for name, sha in shas.items() if name not in address},
+                        {name: sha_of(value.float()) for name, value in ours.items() if name not in slots})  # fmt: skip
     findings, right = [], dict.fromkeys(ours, 0)
     for name, (slot, part) in address.items():
         mine = _part(ours[slot], part)
@@ -84,8 +91,7 @@ def loaded_check(encoder: nn.Module, folder: Path | str) -> Loading:
     if orphans := [name for name in ours if not wanted[name]]:
         findings.append(f"nothing in the source is for {listing(orphans)}")
     findings += [f"the source's {layer} has no place in the encoder" for layer in _unplaced(theirs, address)]
-    count = sum(value.numel() for value in ours.values())
-    share = sum(ours[name].numel() for name in loaded) / max(1, count)
+    share = sum(ours[name].numel() for name in loaded if isinstance(ours[name], nn.Parameter)) / max(1, count)
     return Loading(len(ours), len(loaded), count, share, tuple(findings))
 
 
@@ -116,6 +122,31 @@ def _addresses(theirs: Sequence[str], ours: Named[str, Tensor]) -> dict[str, Add
     return max(placed, key=len)
 
 
+def _renamed(theirs: Named[str, str], ours: Named[str, str]) -> dict[str, Address]:
+    """Where tensors (name ↦ sha256) belong whose blocks `transformers` calls otherwise than their file does, told by what they hold:
+    all names that differ in numbers alone go to one such family of ours, under the same numbers, the fullest match first.
+    """
+    one, two = _families(theirs), _families(ours)
+    votes = Counter((their, our) for their, names in one.items() for our, slots in two.items()
+                    for numbers in names.keys() & slots.keys() if theirs[names[numbers]] == ours[slots[numbers]])  # fmt: skip
+    found: dict[str, Address] = {}
+    for (their, our), _ in votes.most_common():
+        if their in one and our in two:
+            names, slots = one.pop(their), two.pop(our)
+            found |= {names[numbers]: (slots[numbers], "") for numbers in names.keys() & slots.keys()}
+    return found
+
+
+def _families(names: Iterable[str]) -> dict[str, dict[tuple[str, ...], str]]:
+    """Name without its numbers ↦ numbers ↦ name."""
+    found: dict[str, dict[tuple[str, ...], str]] = {}
+    for name in names:
+        parts = name.split(".")
+        family = ".".join("#" if part.isdigit() else part for part in parts)
+        found.setdefault(family, {})[tuple(part for part in parts if part.isdigit())] = name
+    return found
+
+
 def _translated(name: str) -> Address:
     """The source's name in our transformer's words; ("", "") for what it has no word for."""
     module, _, kind = name.rpartition(".")
@@ -143,9 +174,16 @@ def _instead(mine: Tensor, theirs: Tensor, shas: Named[str, str]) -> str:
 
 
 def _unplaced(theirs: Named[str, Tensor], address: Named[str, Address]) -> list[str]:
-    """Layers of the source of which no tensor was placed."""
+    """Layers of the source of which no tensor was placed, in rows of layers of which some were: others are of another tower."""
     layers = {name: match[1] for name in theirs if (match := _LAYER.fullmatch(name))}
-    return sorted(set(layers.values()) - {layers[name] for name in address if name in layers})
+    placed = {layers[name] for name in address if name in layers}
+    rows = _families(placed)
+    return sorted(
+        name
+        for row, names in _families(set(layers.values()) - placed).items()
+        if row in rows
+        for name in names.values()
+    )
 
 
 def features_check(

@@ -25,11 +25,12 @@ class ImageCodec(Codec):
 
     Args:
         size: S.
-        fit: "crop" takes a square out of the middle; "stretch" takes all and changes its proportions.
-        share: of the largest square that a crop takes, along its edge.
+        fit: "crop" takes a square out of the middle; "stretch" makes all of it a square, and changes its proportions.
+        share: of that square, along its edge.
+        resample: Pillow's filter.
 
     Raises:
-        ConfigError: an unknown fit, a size or a share that is not possible.
+        ConfigError: an unknown fit or filter, a size or a share that is not possible.
     """
 
     name: ClassVar[str] = "image"
@@ -37,17 +38,19 @@ class ImageCodec(Codec):
     modality: ClassVar[str] = "image"
     window: ClassVar[int] = 256
 
-    def __init__(self, size: int, fit: str = "crop", share: float = 1.0) -> None:
-        faults = []
-        if fit not in pictures.FITS:
-            faults.append(f"no fit {fit!r}{suggestion(fit, pictures.FITS)}, there is {listing(pictures.FITS)}")
+    def __init__(self, size: int, fit: str = "crop", share: float = 1.0, resample: str = "bicubic") -> None:
+        faults = [
+            f"no {what} {one!r}{suggestion(one, known)}, there is {listing(known)}"
+            for what, one, known in (("fit", fit, pictures.FITS), ("filter", resample, pictures.RESAMPLES))
+            if one not in known
+        ]
         if not 8 <= size <= 2048:
             faults.append(f"size must be from 8 to 2048 pixels, got {size}")
         if not 0 < share <= 1:
             faults.append(f"share must be above 0 and at most 1, got {share:g}")
         if faults:
             raise ConfigError("image codec: " + "; ".join(faults))
-        self.size, self.fit, self.share = size, fit, share
+        self.size, self.fit, self.share, self.resample = size, fit, share, resample
 
     def encode(self, examples: Sequence[Any]) -> Batch:
         """`pixels` (B, 3, S, S) uint8, and `lengths` (B,) in squares of 16 pixels.
@@ -59,7 +62,7 @@ class ImageCodec(Codec):
         for number, example in enumerate(examples, 1):
             file = pictures.content(example, f"picture {number}")
             try:
-                made[number - 1] = pictures.pixels(file, self.size, self.fit, self.share)
+                made[number - 1] = pictures.pixels(file, **self.spec())
             except DataError as fault:
                 raise DataError(f"picture {number}: {fault}") from fault
         lengths = torch.from_numpy(self.lengths(examples))
@@ -85,7 +88,7 @@ class ImageCodec(Codec):
 
     def spec(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"size": self.size, "fit": self.fit, "share": self.share}
+        return {"size": self.size, "fit": self.fit, "share": self.share, "resample": self.resample}
 
     def files(self) -> dict[str, bytes]:
         """Nothing beside them."""

@@ -9,6 +9,7 @@ ENCODERS = Menu(
         "recurrent": "mapsto.encoders.recurrent:Recurrent",
         "convnet": "mapsto.encoders.convnet:Convnet",
         "hub": "mapsto.encoders.hub:Hub",
+        "hub-image": "mapsto.encoders.pictures:Pictures",
         "words": "mapsto.encoders.words:Words",
         "resnet": "mapsto.encoders.resnet:Resnet",
         "module": "mapsto.encoders.module:Module",

@@ -1,6 +1,7 @@
-"""Any text model of Hugging Face `transformers` as an encoder, through its own code; the only encoder that imports it.
+"""Any text model of Hugging Face `transformers` as an encoder, through its own code; the only file of encoders that imports it.
 
-Batches are padded on the right inside, and only real positions come out. `W` windows, `T` longest, `N` positions.
+Batches are padded on the right inside, and only real positions come out. `W` windows, `T` longest, `N` positions. What other
+modalities ask of `transformers` stands below `load`.
 """
 
 from __future__ import annotations
@@ -40,9 +41,7 @@ class Hub(Encoder):
     def __init__(self, *, config: dict[str, Any], attention: str = "full", pooling: str = "mean",
                  model: Any = None) -> None:  # fmt: skip
         super().__init__()
-        if model is None:
-            with _quiet("config.json"):
-                model = _automodel().from_config(_configuration(config))
+        model = blank(config) if model is None else model
         model.config.use_cache = False
         self._spec = {"config": config, "attention": attention, "pooling": pooling}
         self.model: nn.Module = model.get_encoder() if model.config.is_encoder_decoder else model
@@ -94,29 +93,79 @@ def load(folder: Path, config: dict[str, Any], pooling: str | None = None) -> Lo
     Raises:
         ModelError: unknown to transformers, or tensors are missing, misshapen, or of a block that it does not have.
     """
-    from transformers import AutoModel
-
-    with _quiet(str(folder)):
-        _configuration(config)
-        model, info = AutoModel.from_pretrained(folder, output_loading_info=True, local_files_only=True,
-                                                trust_remote_code=False, use_safetensors=True,
-                                                ignore_mismatched_sizes=True,  # they come back in `info`
-                                                dtype=torch.float32)  # fmt: skip
-    state, missing, extra = model.state_dict(), set(info["missing_keys"]), sorted(info["unexpected_keys"])
-    poolers = {key for key in missing if "pooler." in key}
-    misshapen = [f"{key} {tuple(one)} for {tuple(two)}" for key, one, two in info["mismatched_keys"]]
-    missing -= {key for key, _, _ in info["mismatched_keys"]}
-    check(str(folder), sorted(missing - poolers), extra, set(state), misshapen)
+    model, poolers, extra = filled(folder, config)
+    state = model.state_dict()
     for key in poolers:  # nothing reads it: the same bytes every time
         state[key].zero_()
-    encoder = Hub(config=config, pooling=pooling or "mean", model=model.eval())
+    encoder = Hub(config=config, pooling=pooling or "mean", model=model)
     if _is_causal(encoder):
         encoder = Hub(config=config, attention="causal", pooling=pooling or "last", model=model)
     sizes = {id(p): p.numel() for p in encoder.parameters()}
-    names = {name: sizes[id(p)] for name, p in model.named_parameters() if id(p) in sizes and name not in missing}
+    names = {name: sizes[id(p)] for name, p in model.named_parameters() if id(p) in sizes and name not in poolers}
     rows = int(encoder.entry.state_dict()["weight"].shape[0])
-    unused = dict.fromkeys([*extra, *sorted(set(state) - missing - set(names))], UNUSED)
+    unused = dict.fromkeys([*extra, *sorted(set(state) - poolers - set(names))], UNUSED)
     return Loaded(encoder, tuple(sorted(names)), unused, sum(names.values()) / sum(sizes.values()), rows)
+
+
+def reads(config: dict[str, Any]) -> str:
+    """What a model reads, by what its forward takes: "image", or "text".
+
+    Raises:
+        ModelError: unknown to transformers.
+    """
+    from transformers import AutoModel
+
+    with quiet("config.json"):
+        whole = _configuration(config)
+        takes = inspect.signature(AutoModel._model_mapping[type(whole)].forward).parameters
+    towers = "vision_config" in whole.sub_configs and "past_key_values" not in takes  # else it writes about pictures
+    return "image" if "pixel_values" in takes and ("input_ids" not in takes or towers) else "text"
+
+
+def tower(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of the part that reads pictures; of a model that reads nothing else, its own."""
+    with quiet("config.json"):
+        part = getattr(_configuration(config), "vision_config", None)
+        return config if part is None else part.to_dict()
+
+
+def blank(config: dict[str, Any]) -> Any:
+    """A model of this config with random weights, in float32."""
+    from transformers import AutoModel
+
+    with quiet("config.json"):
+        return AutoModel.from_config(_configuration(config), dtype=torch.float32)
+
+
+def filled(folder: Path, config: dict[str, Any]) -> tuple[Any, set[str], list[str]]:
+    """(a model of this config with the folder's weights, in eval mode and float32; its tensors that the folder lacks, all of a
+    pooler; the folder's that it has no use for).
+
+    Raises:
+        ModelError: unknown to transformers, or tensors are missing, misshapen, or of a block that it does not have.
+    """
+    from transformers import AutoModel
+
+    with quiet(str(folder)):
+        model, info = AutoModel.from_pretrained(folder, config=_configuration(config), output_loading_info=True,
+                                                local_files_only=True, trust_remote_code=False, use_safetensors=True,
+                                                ignore_mismatched_sizes=True,  # they come back in `info`
+                                                dtype=torch.float32)  # fmt: skip
+    missing, extra = set(info["missing_keys"]), sorted(info["unexpected_keys"])
+    poolers = {key for key in missing if "pooler." in key}
+    misshapen = [f"{key} {tuple(one)} for {tuple(two)}" for key, one, two in info["mismatched_keys"]]
+    missing -= {key for key, _, _ in info["mismatched_keys"]}
+    bare = [key.removeprefix(f"{model.base_model_prefix}.") for key in extra]
+    check(str(folder), sorted(missing - poolers), bare, set(model.state_dict()), misshapen)
+    return model.eval(), poolers, extra
+
+
+def processor(folder: Path) -> Any:
+    """What prepares pictures for the model of a folder, as its preprocessor_config.json says."""
+    from transformers import AutoImageProcessor
+
+    with quiet(str(folder)):
+        return AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True, trust_remote_code=False)
 
 
 def convert_tokenizer(folder: Path) -> bytes:
@@ -127,7 +176,7 @@ def convert_tokenizer(folder: Path) -> bytes:
     """
     from transformers import AutoTokenizer
 
-    with _quiet(str(folder)):
+    with quiet(str(folder)):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         content: str = tokenizer.backend_tokenizer.to_str()
     return content.encode()
@@ -147,12 +196,6 @@ def _is_causal(encoder: Hub) -> bool:
     return bool(torch.equal(rows[0], rows[4]))
 
 
-def _automodel() -> Any:
-    from transformers import AutoModel
-
-    return AutoModel
-
-
 def _configuration(config: dict[str, Any]) -> Any:
     from transformers import AutoConfig
 
@@ -164,7 +207,7 @@ def _configuration(config: dict[str, Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet(where: str) -> Iterator[None]:
+def quiet(where: str) -> Iterator[None]:
     """transformers without its notices and bars; whatever it raises becomes one ModelError sentence."""
     from transformers.utils import logging
 

@@ -26,7 +26,7 @@ from mapsto.core import files
 from mapsto.core.contracts import Encoder
 from mapsto.core.errors import ModelError, OutputError, listing
 from mapsto.core.random import stream
-from mapsto.encoders import ENCODERS, architectures, hub, sources
+from mapsto.encoders import ENCODERS, architectures, hub, pictures, sources
 from mapsto.encoders.architectures import Plan
 from mapsto.encoders.fitting import UNUSED, Loaded, check
 from mapsto.encoders.sources import Origin
@@ -35,6 +35,9 @@ from mapsto.encoders.words import Words
 
 OWN = ("transformer", "recurrent", "convnet", "words", "resnet", "module")  # encoders that need no other one
 TOLERANCE = 1e-5  # of the largest value, in float32
+_OTHERS = {
+    "image": pictures.load
+}  # what a Hugging Face model reads, if not texts ↦ (folder, config, where) ↦ (Loaded, codec)
 _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
 
 
@@ -81,8 +84,10 @@ def load(origin: Origin) -> Pretrained:
     if (origin.folder / sources.OWN).is_file():
         return _own(origin, where)
     config = sources.config(origin.folder, where)
-    pooling, normalize, usual = _sentences(origin.folder, where)
     plan, reason = architectures.plan(config)
+    if plan is None and (what := hub.reads(config)) != "text":
+        return _other(origin, config, *_OTHERS[what](origin.folder, config, where))
+    pooling, normalize, usual = _sentences(origin.folder, where)
     route = Route("hub", reason, None)
     if plan is not None:
         own = _held(origin, plan, pooling)
@@ -174,6 +179,16 @@ def _own(origin: Origin, where: str) -> Pretrained:
 
 def _made(encoder: Encoder) -> str:
     return "the operations of a module, written down" if encoder.name == "module" else "pretrained by Mapsto itself"
+
+
+def _other(origin: Origin, config: dict[str, Any], found: Loaded, codec: Mapping[str, Any]) -> Pretrained:
+    """A Hugging Face model that reads no texts, and the codec that its checkpoint wants."""
+    route = Route(found.encoder.name, f"a {config['model_type']}, through its own code", None)
+    return Pretrained(
+        encoder=found.encoder, origin=origin, config=config, tokenizer=b"", limit=1 << 30, usual=1 << 30,
+        pooling=found.encoder.spec()["pooling"], normalize=False, types=False, loaded=found.loaded, unused=found.unused,
+        share=found.share, sha256=fingerprint(found.encoder.state_dict()), route=route, codec=codec,
+    )  # fmt: skip
 
 
 def _held(origin: Origin, plan: Plan, pooling: str | None) -> Loaded:

@@ -29,6 +29,7 @@ ALIASES = {
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
               "spm.model", "words.tsv")  # fmt: skip
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")  # of what reads no texts
 OWN = "mapsto.json"  # the head of a folder that Mapsto wrote
 _TEXTS = (None, "text", "words")  # codecs of texts, which need a tokenizer or a vocabulary
 _REFUSED = (*files.PICKLED, ".h5", ".msgpack")
@@ -147,10 +148,11 @@ def _origin(folder: Path, name: str, how: str) -> Origin:
     if not (folder / OWN).is_file():
         config(folder, where)
     shards = weights(folder, where)
-    texts = not (folder / OWN).is_file() or (read_json(folder / OWN, where).get("codec") or {}).get("name") in _TEXTS
-    if texts and not any((folder / file).is_file() for file in TOKENIZERS):
+    own = (folder / OWN).is_file()
+    texts = not own or (read_json(folder / OWN, where).get("codec") or {}).get("name") in _TEXTS
+    if texts and not any((folder / file).is_file() for file in (*TOKENIZERS, *(PROCESSORS if not own else ()))):
         raise ModelError(f"{where}: no tokenizer; expected tokenizer.json (or {', '.join(TOKENIZERS[1:4])}…) in "
-                         f"{str(folder)!r}")  # fmt: skip
+                         f"{str(folder)!r}, or {PROCESSORS[0]} of a model that reads no texts")  # fmt: skip
     digests = [files.digest(shard) for shard in shards]
     whole = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     return Origin(folder, name, whole, how)
@@ -165,7 +167,7 @@ def config(folder: Path, where: str = "source") -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{where}: no config.json in {str(folder)!r}; expected a Hugging Face model folder")
     found = read_json(folder / "config.json", where)
-    for file in ("config.json", "tokenizer_config.json"):
+    for file in ("config.json", "tokenizer_config.json", *PROCESSORS):
         if "auto_map" in (read_json(folder / file, where) if (folder / file).is_file() else {}):
             raise ModelError(f"{where}: {file} names code of its own to run (auto_map), which is refused; choose a model "
                              "that transformers itself knows")  # fmt: skip

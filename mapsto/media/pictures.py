@@ -27,31 +27,32 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 MOST = 80_000_000  # pixels of a picture that is decoded whole
 FITS = ("crop", "stretch")
+RESAMPLES = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # Pillow's filters, in its order
 _EDGE = 8  # of what two pictures are compared by
 
 
-def pixels(content: bytes, size: int, fit: str = "crop", share: float = 1.0) -> Pixels:
-    """(size, size, 3): the middle `share` of the picture's largest square, or, stretched, all of it.
+def pixels(content: bytes, size: int, fit: str = "crop", share: float = 1.0, resample: str = "bicubic") -> Pixels:
+    """(size, size, 3): the middle `share` of the picture's largest square, or, stretched, of all of it.
+
+    The same as to resize the picture, by whole pixels, and to cut the middle out then.
 
     Raises:
         DataError: no picture, a damaged one, or one that is too large.
     """
     picture = _opened(content)
+    edge = round(size / share)
     with _said():
-        wide = size if fit == "stretch" else -(-size // share)
         if picture.format in ("JPEG", "MPO"):
-            picture.draft(None, (int(2 * wide), int(2 * wide)))  # at least twice as fine as what is kept of it
+            picture.draft(None, (2 * edge, 2 * edge))  # at least twice as fine as what is kept of it
         picture = _upright(picture)
-        width, height = picture.size
-        if fit == "stretch":
-            box = (0.0, 0.0, float(width), float(height))
-        else:
-            half = share * min(width, height) / 2
-            box = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
-        if picture.size != (size, size) or share < 1:
-            from PIL.Image import Resampling
+        short = min(picture.size)
+        whole = [edge if fit == "stretch" else int(edge * one / short) for one in picture.size]
+        cut = [(one - size) // 2 for one in whole]
+        scale = [one / all_ for one, all_ in zip(picture.size, whole, strict=True)]
+        box = [(first + more) * by for more in (0, size) for first, by in zip(cut, scale, strict=True)]
+        from PIL.Image import Resampling
 
-            picture = picture.resize((size, size), Resampling.BICUBIC, box=box)
+        picture = picture.resize((size, size), Resampling(RESAMPLES.index(resample)), box=tuple(box))
         return np.array(picture, np.uint8)
 
 

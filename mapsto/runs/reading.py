@@ -61,7 +61,8 @@ def reader(request: TransferConfig, columns: Columns, source: Pretrained) -> tup
                           "them out")  # fmt: skip
     codec = usual(source)
     assert isinstance(codec, ImageCodec)
-    part = "all of it, stretched" if codec.fit == "stretch" else f"the middle {codec.share:.0%} of its largest square"
+    square = "all of it, stretched" if codec.fit == "stretch" else "its largest square"
+    part = square if codec.share == 1 else f"the middle {codec.share:.0%} of {square}"
     return (
         codec,
         source.encoder,

@@ -33,6 +33,7 @@ GRAPH: dict[str, Any] = {
                 "d": [[24, 1, 1], True]},
     "output": "d",
 }  # fmt: skip
+COLOURS: dict[str, Any] = {"width": 24, "mean": [127.0] * 3, "std": [64.0] * 3}
 MADE: dict[str, dict[str, dict[str, Any]]] = {
     "transformer": {
         "bert-like": SIZES,
@@ -57,9 +58,17 @@ MADE: dict[str, dict[str, dict[str, Any]]] = {
                              "bos_token_id": None, "eos_token_id": None},
                   "attention": "causal", "pooling": "last"},
     },
+    "hub-image": {
+        "vit": {"config": {"model_type": "vit", "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
+                           "intermediate_size": 40, "image_size": 12, "patch_size": 4}, "pooling": "cls", **COLOURS},
+        "resnet": {"config": {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [16, 24], "depths": [1, 1],
+                              "layer_type": "basic"}, **COLOURS},
+        "convnext": {"config": {"model_type": "convnext", "hidden_sizes": [16, 24], "depths": [1, 1], "num_stages": 2},
+                     "pooling": "mean", **COLOURS},
+    },
     "words": {weighting: {"vocabulary": 50, "width": 24, "weighting": weighting} for weighting in ("mean", "sif")},
     "resnet": {"small": {"width": 24, "depth": 4, "size": 12}, "large": {"width": 24, "depth": 4, "size": 96}},
-    "module": {"convolutions": {"graph": GRAPH, "width": 24, "mean": [127.0] * 3, "std": [64.0] * 3}},
+    "module": {"convolutions": {"graph": GRAPH, **COLOURS}},
     "siamese": {"transformer": {"encoder": {"name": "transformer", "spec": SIZES}}},
 }  # fmt: skip
 DEPTH = {"words": 0, "resnet": 4}  # two blocks, unless it says otherwise
