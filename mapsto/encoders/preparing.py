@@ -65,7 +65,9 @@ def prepared(folder: Path, where: str) -> Prepared:
 
 def _values(processor: Any, picture: NDArray[np.uint8]) -> NDArray[np.float64]:
     """(3, S, S) that the model would see of a picture (H, W, 3)."""
-    return np.asarray(processor(picture, input_data_format="channels_last", return_tensors="np")["pixel_values"][0], np.float64)
+    return np.asarray(
+        processor(picture, input_data_format="channels_last", return_tensors="np")["pixel_values"][0], np.float64
+    )
 
 
 def _fields(said: Mapping[str, Any], where: str) -> tuple[str, int, str]:

@@ -96,7 +96,9 @@ def test_it_is_loaded_bit_for_bit_and_made_again_from_its_spec(kind: str, made: 
     assert torch.equal(again({"pixels": pixels}).pooled, source.encoder({"pixels": pixels}).pooled)
 
 
-@pytest.mark.parametrize(("kind", "pooling"), [("vit", "cls"), ("dinov2", "pooler"), ("resnet", "pooler"), ("clip", "pooler")])
+@pytest.mark.parametrize(
+    ("kind", "pooling"), [("vit", "cls"), ("dinov2", "pooler"), ("resnet", "pooler"), ("clip", "pooler")]
+)
 @torch.no_grad()
 def test_a_classifiers_trunk_is_taken_and_its_head_is_left(kind: str, pooling: str, tmp_path: Path) -> None:
     model = save(tmp_path, kind, "AutoModelForImageClassification")
@@ -112,7 +114,12 @@ def test_a_classifiers_trunk_is_taken_and_its_head_is_left(kind: str, pooling: s
 
 def test_of_two_towers_the_other_is_left(made: dict[str, Any]) -> None:
     source = made["clip"][2]
-    assert {name.partition(".")[0] for name in source.unused} == {"logit_scale", "text_model", "text_projection", "visual_projection"}
+    assert {name.partition(".")[0] for name in source.unused} == {
+        "logit_scale",
+        "text_model",
+        "text_projection",
+        "visual_projection",
+    }
 
 
 @pytest.mark.parametrize("kind", ["resnet", "mobilenet_v2"])

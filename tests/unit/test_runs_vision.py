@@ -86,7 +86,9 @@ def test_bad_input_is_one_line(words: str, said: str, place: Path, capsys: pytes
     if not (place / "bare").exists():
         save(place / "bare", "vit")
         (place / "bare" / "preprocessor_config.json").unlink()
-        (place / "texts.csv").write_text("text,label\n" + "".join(f"a longer text number {i},{'ab'[i % 2]}\n" for i in range(40)))
+        (place / "texts.csv").write_text(
+            "text,label\n" + "".join(f"a longer text number {i},{'ab'[i % 2]}\n" for i in range(40))
+        )
         mapsto.transfer(place / "train", source="vit", strategy="frozen").save(place / "model")
     assert main(words.split()) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
