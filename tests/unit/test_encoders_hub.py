@@ -52,7 +52,8 @@ def test_limits(tmp_path: Path) -> None:
         assert pretrained.load(sources.find(str(folder))).limit == limit
 
 
-def test_tensors_that_do_not_fit_are_listed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", ["", "electra."])  # what a model with a head puts before the names
+def test_tensors_that_do_not_fit_are_listed(before: str, tmp_path: Path) -> None:
     folder, _ = save(tmp_path, model_type="electra")
     weights = load_file(folder / "model.safetensors")
     name = "encoder.layer.1.output.dense.weight"
@@ -61,7 +62,7 @@ def test_tensors_that_do_not_fit_are_listed(tmp_path: Path) -> None:
         ({name.replace(".1.", ".2."): weights[name].clone()}, "1 beyond the config's blocks: 'encoder.layer.2."),
         ({name: weights[name][:, :5].clone()}, "1 of another shape"),
     ):
-        changed = {k: v for k, v in {**weights, **change}.items() if v is not None}
+        changed = {before + k: v for k, v in {**weights, **change}.items() if v is not None}
         save_file(changed, folder / "model.safetensors", {"format": "pt"})
         with pytest.raises(ModelError) as caught:
             pretrained.load(sources.find(str(folder)))

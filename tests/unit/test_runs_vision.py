@@ -32,18 +32,17 @@ def _apart(apart: None, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
 
 
-TUNED = {"epochs": 4, "rate": 3e-3}
+TUNED = {"epochs": 1, "rate": 3e-3}
 OPTIONS: dict[str, dict[str, Any]] = {
     "frozen": {}, "mlp": {"epochs": 10}, "partial": {**TUNED, "layers": 1}, "lora": TUNED, "full": TUNED
 }  # fmt: skip
-CASES = [*(("vit", strategy) for strategy in OPTIONS), ("convnext", "lora"), ("resnet", "partial"), ("resnet", "full"),
-         ("clip", "frozen"), ("clip", "full")]  # fmt: skip
+CASES = [*(("vit", strategy) for strategy in OPTIONS), ("convnext", "lora"), ("resnet", "full"), ("clip", "frozen")]
 
 
 @pytest.mark.parametrize(("kind", "strategy"), CASES)
 def test_every_strategy_keeps_its_promises(kind: str, strategy: str, place: Path, tmp_path: Path) -> None:
     made = mapsto.transfer(place / "train", test=place / "test", source=kind, strategy=strategy, out=str(tmp_path / "out"),
-                           **OPTIONS[strategy])  # fmt: skip
+                           **OPTIONS[strategy] | ({"epochs": 4} if kind == "resnet" else {}))  # fmt: skip
     receipt = made.facts.receipt
     assert receipt is not None
     assert receipt.findings == ()
