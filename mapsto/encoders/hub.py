@@ -98,7 +98,9 @@ def load(folder: Path, config: dict[str, Any], pooling: str | None = None) -> Lo
     for key in poolers:  # nothing reads it: the same bytes every time
         state[key].zero_()
     encoder = Hub(config=config, pooling=pooling or "mean", model=model)
-    if _is_causal(encoder):
+    with quiet(str(folder)):  # it may want more than texts
+        causal = _is_causal(encoder)
+    if causal:
         encoder = Hub(config=config, attention="causal", pooling=pooling or "last", model=model)
     sizes = {id(p): p.numel() for p in encoder.parameters()}
     names = {name: sizes[id(p)] for name, p in model.named_parameters() if id(p) in sizes and name not in poolers}

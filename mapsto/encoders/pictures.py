@@ -129,9 +129,10 @@ def load(folder: Path, config: dict[str, Any], where: str) -> tuple[Loaded, dict
         found, again = model(pixel_values=probe), model(pixel_values=probe)
         rows, _, before = places(found.last_hidden_state, size, part.get("patch_size"))
         given = found.get("pooler_output")
-    if not torch.equal(found.last_hidden_state, again.last_hidden_state):
-        raise ModelError(f"{where}: the model gives other features of a picture each time, as one does that hides parts of it; name "
-                         "one that reads all of it")  # fmt: skip
+    one, two = found.last_hidden_state, again.last_hidden_state
+    if not (one.isfinite().all() and torch.equal(one, two)):
+        raise ModelError(f"{where}: the model gives features of a picture that are not finite, or others each time, as one does that "
+                         "hides parts of it; name one that reads all of it")  # fmt: skip
     pooling = "pooler" if given is not None and not lacks else "cls" if before.shape[1] else "mean"
     width = given.flatten(1).shape[1] if pooling == "pooler" else rows.shape[2]
     encoder = Pictures(config=part, width=width, mean=ready.mean, std=ready.std, pooling=pooling, model=model).eval()
