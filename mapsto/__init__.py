@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mapsto.api import (
+        blank,
         embed,
         evaluate,
         export,
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
     from mapsto.model import Model
 
 _HOMES = {
-    "Model": "model", "embed": "api", "evaluate": "api", "export": "api", "load": "api", "predict": "api",
+    "Model": "model", "blank": "api", "embed": "api", "evaluate": "api", "export": "api", "load": "api", "predict": "api",
     "transfer": "api", "pretrain": "api", "generate": "api", "fill": "api", "from_module": "api", "verify": "api", "Classifier": "estimators", "Regressor": "estimators",
 }  # fmt: skip
 
-__all__ = ["Classifier", "Model", "Regressor", "embed", "evaluate", "export", "fill", "from_module", "generate", "load", "predict", "pretrain",
+__all__ = ["Classifier", "Model", "Regressor", "blank", "embed", "evaluate", "export", "fill", "from_module", "generate", "load", "predict", "pretrain",
            "transfer", "verify"]  # fmt: skip
 
 

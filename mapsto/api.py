@@ -255,6 +255,22 @@ def from_module(module: Any, size: int, *, mean: Sequence[float] = (127.5,) * 3,
     return made
 
 
+def blank(encoder: str = "speech", *, seed: int = 0, out: Path | str | None = None, **shape: Any) -> Model:
+    """An encoder of recordings with random weights as a model to transfer from, where nothing pretrained is at hand; `out` is
+    the folder to write it to. `shape` is what its constructor takes, such as `width` and `depth`.
+
+    Raises:
+        ConfigError: an encoder that is not made so, or no such shape.
+        OutputError: `out` is there already.
+    """
+    from mapsto.runs.blank import blank as composed
+
+    model = Model(composed(encoder, seed, shape), Facts(source={"name": pretrained.BLANK}))
+    if out is not None:
+        model.save(out)
+    return model
+
+
 def verify(folder: Path | str) -> Verification:
     """Re-hash a model folder and run its golden examples again.
 

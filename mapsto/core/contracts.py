@@ -28,7 +28,7 @@ Batch = dict[str, Any]
 what it reads, unless as usual. Fields of `RAGGED` hold one entry per position (N, …), others one per example (B, …).
 """
 
-RAGGED = frozenset({"ids", "types", "hidden", "labels", "places"})
+RAGGED = frozenset({"ids", "signal", "types", "hidden", "labels", "places"})
 
 
 @final
@@ -90,7 +90,7 @@ class Codec(ABC):
 
     name: ClassVar[str]  # its line on the menu
     fields: ClassVar[tuple[str, ...]]  # the batch fields it makes
-    modality: ClassVar[str]  # what its examples are: "text", "image"
+    modality: ClassVar[str]  # what its examples are: "text", "image", "audio"
     window: ClassVar[
         int
     ]  # the most examples worth encoding at once: texts gain by sorting many, pictures fill the memory

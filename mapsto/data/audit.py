@@ -80,10 +80,10 @@ def audit(train: Rows, test: Rows | None = None) -> Audit:
         found += _duplicates(rows)
         if rows.labels is not None and rows.labels.names:
             found += _typos(rows, rows.labels)
-    pictures = isinstance(train.examples, Blobs)
-    found += _alike(train, test) if pictures else _near(train, test)
+    files = isinstance(train.examples, Blobs)
+    found += _alike(train, test) if files else _near(train, test)
     for rows in (train, test):
-        if rows is not None and not pictures:
+        if rows is not None and not files:
             found += _texts(rows)
     return Audit(tuple(sorted(found, key=lambda f: f.warning)))
 
@@ -97,7 +97,7 @@ def _finding(kind: str, rows: Rows, places: NDArray[np.int64], what: str, more: 
 
 def _size(rows: Rows) -> str:
     sizes = rows.examples.sizes()
-    what = "pairs of texts" if rows.examples.arity == 2 else "pictures" if isinstance(rows.examples, Blobs) else "rows"
+    what = "pairs of texts" if rows.examples.arity == 2 else _many(rows) if isinstance(rows.examples, Blobs) else "rows"
     return f"{rows.where}: {len(rows):,} {what}, {int(np.median(sizes)):,} bytes each in the middle, {int(sizes.max()):,} at most"
 
 
@@ -211,7 +211,7 @@ def _near(train: Rows, test: Rows | None) -> Iterator[Finding]:
 
 
 def _alike(train: Rows, test: Rows | None) -> Iterator[Finding]:
-    """Pictures that are no copies of one another, and yet brightness rises in the same places (`media.pictures.look`)."""
+    """Files that are no copies of one another, and yet look alike (of pictures: brightness rises in the same places)."""
     held = [rows for rows in (train, test) if rows is not None]
     firsts = [np.sort(np.unique(rows.keys, return_index=True)[1]) for rows in held]
     if test is not None:
@@ -221,9 +221,9 @@ def _alike(train: Rows, test: Rows | None) -> Iterator[Finding]:
     inside = sorted({j for _, j in found if j < edge})
     across = sorted({j - edge for i, j in found if i < edge <= j})
     if inside:
-        yield _finding("near duplicates", train, firsts[0][inside], "pictures that nearly repeat another")
+        yield _finding("near duplicates", train, firsts[0][inside], f"{_many(train)} that nearly repeat another")
     if test is not None and across:
-        yield _finding("near leaks", test, firsts[1][across], f"pictures that are nearly in {train.where} too")
+        yield _finding("near leaks", test, firsts[1][across], f"{_many(test)} that are nearly in {train.where} too")
 
 
 def _looks(rows: Rows) -> NDArray[np.uint64]:
@@ -232,7 +232,7 @@ def _looks(rows: Rows) -> NDArray[np.uint64]:
 
 
 def _many(rows: Rows) -> str:
-    return "pictures" if isinstance(rows.examples, Blobs) else "texts"
+    return f"{rows.examples.what}s" if isinstance(rows.examples, Blobs) else "texts"
 
 
 def _looked(rows: Rows, places: NDArray[np.int64], most: int) -> str:

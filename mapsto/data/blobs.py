@@ -1,4 +1,4 @@
-"""Many files in little memory: pictures as they were encoded, inside of a table or beside it.
+"""Many files in little memory: pictures or recordings as they were encoded, inside of a table or beside it.
 
 What a table holds is copied into a store (in memory while small, then in an unnamed file); of what lies in a file of its own
 only the path is kept, and it is read again whenever it is asked for.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final, overload
 
@@ -19,20 +19,19 @@ from mapsto.core.errors import DataError
 from mapsto.data.examples import Builder, Examples
 from mapsto.data.kinds import missing
 from mapsto.data.texts import Store
-
-Look = Callable[[bytes], int]
-"""A file's content ↦ 64 bits that files which look alike share (0: nothing to tell by); DataError for a damaged one."""
+from mapsto.media.files import read
+from mapsto.media.kinds import Kind
 
 
 @final
 class Blobs(Examples):
-    """A sequence of file contents, read as they are asked for; `looks` (rows,) are what near duplicates share."""
+    """A sequence of file contents, read as they are asked for; `looks` (rows,) are what near duplicates share, `what` one is."""
 
     arity = 1
 
-    def __init__(self, store: Store, starts: NDArray[np.int64], paths: NDArray[np.bool_], weights: NDArray[np.int64],
-                 looks: NDArray[np.uint64], rows: NDArray[np.int64]) -> None:  # fmt: skip
-        self._store, self._starts, self._paths, self._weights = store, starts, paths, weights
+    def __init__(self, what: str, store: Store, starts: NDArray[np.int64], paths: NDArray[np.bool_],
+                 weights: NDArray[np.int64], looks: NDArray[np.uint64], rows: NDArray[np.int64]) -> None:  # fmt: skip
+        self.what, self._store, self._starts, self._paths, self._weights = what, store, starts, paths, weights
         self._looks, self._rows = looks, rows
 
     def __len__(self) -> int:
@@ -61,7 +60,7 @@ class Blobs(Examples):
 
     def take(self, indices: NDArray[np.int64]) -> Blobs:
         """The files at `indices`, in that order; the store is shared."""
-        return Blobs(self._store, self._starts, self._paths, self._weights, self._looks, self._rows[indices])
+        return Blobs(self.what, self._store, self._starts, self._paths, self._weights, self._looks, self._rows[indices])
 
     def sizes(self) -> NDArray[np.int64]:
         """(rows,) bytes of each file."""
@@ -80,13 +79,12 @@ class Blobs(Examples):
 
 @final
 class BlobsBuilder(Builder):
-    """Fills a store row by row. A file that cannot be read, or that `look` cannot, is left out and counted."""
+    """Fills a store row by row with files of a kind. One that cannot be read is left out and counted."""
 
-    what = "picture"
     keeps_empty = False
 
-    def __init__(self, look: Look, folder: Path | None) -> None:
-        self._look, self._folder = look, folder
+    def __init__(self, kind: Kind, folder: Path | None) -> None:
+        self.what, self._look, self._folder = kind.what, kind.look, folder
         self._store, self._starts = Store(), array("q", [0])
         self._paths, self._weights, self._looks = bytearray(), array("q"), array("Q")
         self._damaged: dict[int, str] = {}
@@ -127,7 +125,7 @@ class BlobsBuilder(Builder):
         """The files, and how many bytes each has."""
         weights, looks = np.frombuffer(self._weights, np.int64), np.frombuffer(self._looks, np.uint64)
         starts, paths = np.frombuffer(self._starts, np.int64), np.frombuffer(self._paths, np.bool_)
-        return Blobs(self._store, starts, paths, weights, looks, np.arange(len(weights))), weights
+        return Blobs(self.what, self._store, starts, paths, weights, looks, np.arange(len(weights))), weights
 
     def _one(self, cell: Any, number: int) -> tuple[bytes, bytes, bool, int, int] | None:
         path = None
@@ -138,7 +136,7 @@ class BlobsBuilder(Builder):
                 raise DataError("nothing")
             if isinstance(cell, str):
                 path = str(self._folder / cell if self._folder is not None else Path(cell))
-                cell = Path(path).read_bytes()
+                cell = read(Path(path))
             if not isinstance(cell, bytes):
                 raise DataError(f"a {type(cell).__name__}, not a path or the bytes of a file")
             seen = self._look(cell)

@@ -1,13 +1,14 @@
-"""Which columns are the text or the picture, the target and the rest, with a reason for every choice.
+"""Which columns are the text, the picture or the sound, the target and the rest, with a reason for every choice.
 
 Looked at is the head of the table (10,000 rows, or 32 MB). A column reads like sentences when its values hold three words or more
 on average (in Chinese and Japanese: six characters or more) and mostly differ. Two such columns are a pair. A column of
-names of picture files, or of their bytes, is read where no other reads like sentences.
+names of picture or sound files, or of their bytes, is read where no other reads like sentences.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -15,23 +16,21 @@ from typing import Any, final
 from mapsto.core.errors import ConfigError, DataError, listing
 from mapsto.data.chunks import Chunk, Source, short
 from mapsto.data.kinds import KINDS, kind_of, missing, number
-from mapsto.media import pictures
+from mapsto.media.kinds import KINDS as FILES
 
-MODALITIES = ("text", "image")
+MODALITIES = ("text", *FILES)
 _HEAD, _HEAD_SIZE = 10_000, 32 << 20
 _NAMED = ({"sentence1", "sentence2"}, {"premise", "hypothesis"}, {"question1", "question2"}, {"text1", "text2"},
           {"question", "sentence"}, {"text_a", "text_b"}, {"query", "passage"}, {"question", "answer"})  # fmt: skip
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}([T ].*)?")
 _WORD = re.compile(r"[一-鿿぀-ヿ가-힯ก-๛]|[^\W一-鿿぀-ヿ가-힯ก-๛]+")
-_SUFFIXES = tuple(sorted(pictures.SUFFIXES))
-_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")  # of picture files
 _CJK = re.compile(r"[一-鿿぀-ヿก-๛]")
 
 
 @final
 @dataclass(frozen=True)
 class Columns:
-    """What is read from a table: one or two text columns or one of pictures, the target and its kind, what to split by; and
+    """What is read from a table: one or two text columns or one of files, the target and its kind, what to split by; and
     why."""
 
     inputs: tuple[str, ...]
@@ -59,6 +58,7 @@ def infer(
     *,
     text: Sequence[str] | str | None = None,
     image: Sequence[str] | str | None = None,
+    audio: Sequence[str] | str | None = None,
     target: str | None = None,
     task: str | None = None,
     order: Sequence[str] | None = None,
@@ -71,9 +71,7 @@ def infer(
         DataError: no such column, no column to read, a target that cannot be what `task` says.
         ConfigError: options that exclude each other.
     """
-    named, modality = _names(text), "text"
-    if shown := _names(image):
-        named, modality = _only_pictures(named, shown), "image"
+    named, modality = _only({"text": _names(text), "image": _names(image), "audio": _names(audio)})
     for role, name in [(f"{modality} column", n) for n in named] + [
         ("target column", target), ("group column", group), ("time column", time),
     ]:  # fmt: skip
@@ -110,11 +108,14 @@ def _refuse_others(source: Source, head: Chunk, named: tuple[str, ...]) -> None:
             )
 
 
-def _only_pictures(text: tuple[str, ...], image: tuple[str, ...]) -> tuple[str, ...]:
-    if text or len(image) > 1:
-        raise ConfigError(f"a model reads texts or pictures, of which one column: got text {listing(text) or 'none'} and image "
-                          f"{listing(image)}; name one")  # fmt: skip
-    return image
+def _only(named: Mapping[str, tuple[str, ...]]) -> tuple[tuple[str, ...], str]:
+    """The columns that are named, and what they hold."""
+    given = {modality: names for modality, names in named.items() if names}
+    if len(given) > 1 or any(len(names) > 1 for modality, names in given.items() if modality != "text"):
+        said = " and ".join(f"{modality} {listing(names)}" for modality, names in given.items())
+        raise ConfigError(f"a model reads texts, pictures or recordings, of files one column: got {said}; name one")
+    modality, names = next(iter(given.items()), ("text", ()))
+    return names, modality
 
 
 def _check_options(text: tuple[str, ...], target: str | None, task: str | None, order: Sequence[str] | None) -> None:
@@ -147,11 +148,12 @@ def _head(source: Source) -> Chunk:
 def _inferred(source: Source, head: Chunk, taken: set[str], reasons: list[str]) -> tuple[tuple[str, ...], str]:
     """The columns to read and their modality."""
     left = {name: _describe(values) for name, values in head.items() if name not in taken}
-    shown = [name for name, (role, _) in left.items() if role == "pictures"]
-    if shown and not any(role == "sentences" for role, _ in left.values()):
-        reasons.append(f"image {short(shown[0])!r}: {left[shown[0]][1]}")
-        reasons += [f"column {short(name)!r} left out: {why}" for name, (_, why) in left.items() if name != shown[0]]
-        return (shown[0],), "image"
+    files = [(name, role) for name, (role, _) in left.items() if role in FILES]
+    if files and not any(role == "sentences" for role, _ in left.values()):
+        first, modality = files[0]
+        reasons.append(f"{modality} {short(first)!r}: {left[first][1]}")
+        reasons += [f"column {short(name)!r} left out: {why}" for name, (_, why) in left.items() if name != first]
+        return (first,), modality
     return _text_columns(source, head, left, reasons), "text"
 
 
@@ -181,13 +183,16 @@ def _text_columns(source: Source, head: Chunk, left: dict[str, tuple[str, str]],
     return chosen
 
 
-def _pictured(value: Any) -> bool:
-    """Whether a cell names a picture file, or holds one."""
+def _filed(value: Any) -> str:
+    """The modality of the file that a cell names or holds; "" where it does neither."""
     if isinstance(value, dict) and {"bytes", "path"} & value.keys():
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes):
-        return value.startswith(_STARTS)
-    return isinstance(value, str) and value.lower().endswith(_SUFFIXES) and "\n" not in value
+        return next((modality for modality, kind in FILES.items() if kind.known(value)), "")
+    if not isinstance(value, str) or "\n" in value:
+        return ""
+    end = f".{value.rpartition('.')[2].lower()}"
+    return next((modality for modality, kind in FILES.items() if end in kind.suffixes), "")
 
 
 def _weight(values: list[Any]) -> float:
@@ -196,15 +201,18 @@ def _weight(values: list[Any]) -> float:
 
 
 def _describe(values: list[Any]) -> tuple[str, str]:
-    """(role, reason): `sentences`, `words` (text of another make), `few` (repeated strings), `pictures` or `other`."""
+    """(role, reason): `sentences`, `words` (text of another make), `few` (repeated strings), a modality of files, or `other`."""
     held = [v for v in values if not missing(v)]
     if not held:
         return "other", "is empty"
-    if sum(map(_pictured, held)) > 0.9 * len(held):
-        return "pictures", "holds pictures" if not isinstance(held[0], str) else "holds names of picture files"
+    kinds = Counter(map(_filed, held))
+    modality, count = kinds.most_common(1)[0]
+    if modality and count > 0.9 * len(held):
+        what = FILES[modality].what
+        return modality, f"holds {what}s" if not isinstance(held[0], str) else f"holds names of {what} files"
     if not all(isinstance(v, str) for v in held):
-        kinds = {type(v).__name__ for v in held}
-        return "other", "holds numbers" if kinds <= {"int", "float", "bool"} else f"holds {listing(sorted(kinds))}"
+        types = {type(v).__name__ for v in held}
+        return "other", "holds numbers" if types <= {"int", "float", "bool"} else f"holds {listing(sorted(types))}"
     if all(number(v) is not None for v in held):
         return "other", "holds numbers"
     if all(_DATE.fullmatch(v.strip()) for v in held):

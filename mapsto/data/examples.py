@@ -31,7 +31,7 @@ class Examples(Sequence[Any], ABC):
 class Builder(ABC):
     """Fills a store row by row; one for each modality."""
 
-    what: ClassVar[str]  # an example in words
+    what: str  # an example in words
     keeps_empty: ClassVar[
         bool
     ]  # whether an empty one is kept where nothing is learnt; else `facts` says what was left out

@@ -24,7 +24,7 @@ from mapsto.data.examples import Builder, Examples
 from mapsto.data.kinds import missing
 from mapsto.data.targets import Targets, TargetsBuilder, moment
 from mapsto.data.texts import TextsBuilder
-from mapsto.media import pictures
+from mapsto.media.kinds import KINDS
 
 _CHUNK = 256  # rows read at once: few, as one text may be ten megabytes
 
@@ -35,7 +35,7 @@ class Rows:
     """n examples. Arrays are (n,); `numbers` count the table's data rows from 1, skipped ones included."""
 
     where: str
-    examples: Examples  # str, or (str, str) for a pair; bytes of a picture
+    examples: Examples  # str, or (str, str) for a pair; bytes of a file
     labels: Targets | None
     groups: NDArray[np.int32] | None
     times: NDArray[np.float64] | None
@@ -76,8 +76,8 @@ def load(source: Source, columns: Columns, where: str = "train") -> Rows:
     here = {name: name if name in source.columns else None for name in (columns.group, columns.time)}
     columns = replace(columns, group=here[columns.group], time=here[columns.time])
     builder: Builder = TextsBuilder(len(columns.inputs))
-    if columns.modality == "image":
-        builder = BlobsBuilder(pictures.look, source.folder)
+    if columns.modality in KINDS:
+        builder = BlobsBuilder(KINDS[columns.modality], source.folder)
     reading = _Reading(columns, source.name or where, builder)
     for chunk in source.chunks(_CHUNK, columns.wanted):
         reading.add(chunk)

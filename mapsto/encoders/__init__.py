@@ -10,9 +10,11 @@ ENCODERS = Menu(
         "convnet": "mapsto.encoders.convnet:Convnet",
         "hub": "mapsto.encoders.hub:Hub",
         "hub-image": "mapsto.encoders.pictures:Pictures",
+        "hub-audio": "mapsto.encoders.recordings:Recordings",
         "words": "mapsto.encoders.words:Words",
         "resnet": "mapsto.encoders.resnet:Resnet",
         "module": "mapsto.encoders.module:Module",
+        "speech": "mapsto.encoders.speech:Speech",
         "siamese": "mapsto.encoders.towers:Siamese",
     },
 )

@@ -110,7 +110,7 @@ def load(folder: Path, config: dict[str, Any], pooling: str | None = None) -> Lo
 
 
 def reads(config: dict[str, Any]) -> str:
-    """What a model reads, by what its forward takes: "image", or "text".
+    """What a model reads, by what its forward takes: "image", "audio" or "text".
 
     Raises:
         ModelError: unknown to transformers.
@@ -121,6 +121,8 @@ def reads(config: dict[str, Any]) -> str:
         whole = _configuration(config)
         takes = inspect.signature(AutoModel._model_mapping[type(whole)].forward).parameters
     towers = "vision_config" in whole.sub_configs and "past_key_values" not in takes  # else it writes about pictures
+    if takes.keys() & {"input_values", "input_features"} and "input_ids" not in takes:
+        return "audio"
     return "image" if "pixel_values" in takes and ("input_ids" not in takes or towers) else "text"
 
 
@@ -168,6 +170,23 @@ def processor(folder: Path) -> Any:
 
     with quiet(str(folder)):
         return AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True, trust_remote_code=False)
+
+
+def extractor(given: dict[str, Any]) -> Any:
+    """What makes features of sounds, of the content of a preprocessor_config.json.
+
+    Raises:
+        ModelError: transformers knows none of that name.
+    """
+    from transformers import SequenceFeatureExtractor
+    from transformers.models.auto.feature_extraction_auto import feature_extractor_class_from_name
+
+    with quiet("preprocessor_config.json"):
+        name = given.get("feature_extractor_type")
+        known = feature_extractor_class_from_name(name) if isinstance(name, str) else None
+        if known is None or not issubclass(known, SequenceFeatureExtractor):
+            raise ModelError(f"transformers knows no feature extractor of sounds {name!r}; choose another source")
+        return known.from_dict(dict(given))
 
 
 def convert_tokenizer(folder: Path) -> bytes:

@@ -26,18 +26,18 @@ from mapsto.core import files
 from mapsto.core.contracts import Encoder
 from mapsto.core.errors import ModelError, OutputError, listing
 from mapsto.core.random import stream
-from mapsto.encoders import ENCODERS, architectures, hub, pictures, sources
+from mapsto.encoders import ENCODERS, architectures, hub, pictures, recordings, sources
 from mapsto.encoders.architectures import Plan
 from mapsto.encoders.fitting import UNUSED, Loaded, check
 from mapsto.encoders.sources import Origin
 from mapsto.encoders.transformer import Transformer
 from mapsto.encoders.words import Words
 
-OWN = ("transformer", "recurrent", "convnet", "words", "resnet", "module")  # encoders that need no other one
+OWN = ("transformer", "recurrent", "convnet", "words", "resnet", "module", "speech")  # encoders that need no other one
+BLANK = "random weights"  # the source of a model that has none
 TOLERANCE = 1e-5  # of the largest value, in float32
-_OTHERS = {
-    "image": pictures.load
-}  # what a Hugging Face model reads, if not texts ↦ (folder, config, where) ↦ (Loaded, codec)
+_OTHERS = {"image": pictures.load, "audio": recordings.load}
+"""What a Hugging Face model reads, if not texts ↦ (folder, config, where) ↦ (Loaded, codec)."""
 _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
 
 
@@ -172,12 +172,14 @@ def _own(origin: Origin, where: str) -> Pretrained:
         encoder=encoder.eval(), origin=origin, config={"model_type": "mapsto"}, limit=spec["limit"], usual=spec["limit"],
         tokenizer=_tokenizer(origin, spec["vocabulary"]) if words is None else words, pooling=spec["pooling"],
         normalize=isinstance(encoder, Words), types=spec["types"] > 1, loaded=tuple(sorted(state)), unused={}, share=1.0,
-        sha256=fingerprint(encoder.state_dict()), route=Route(encoder.name, _made(encoder), None),
+        sha256=fingerprint(encoder.state_dict()), route=Route(encoder.name, _made(encoder, whole), None),
         codec={"name": "text"} if words is None else codec,
     )  # fmt: skip
 
 
-def _made(encoder: Encoder) -> str:
+def _made(encoder: Encoder, head: Mapping[str, Any]) -> str:
+    if (head.get("source") or {}).get("name") == BLANK:
+        return "random weights, which have learnt nothing yet"
     return "the operations of a module, written down" if encoder.name == "module" else "pretrained by Mapsto itself"
 
 

@@ -13,13 +13,13 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mapsto.core.errors import DataError, MissingExtra
+from mapsto.media import files
 
 Pixels = NDArray[np.uint8]
 
@@ -82,6 +82,12 @@ def measure(content: bytes) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def known(content: bytes) -> bool:
+    """Whether a file begins as one of `FORMATS` does."""
+    starts = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+    return content.startswith(starts) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
+
+
 def written(image: Pixels) -> bytes:
     """(H, W, 3) as a PNG file: every pixel again when it is read."""
     from PIL import Image
@@ -97,16 +103,8 @@ def content(example: Any, where: str = "picture") -> bytes:
     Raises:
         DataError: something else, or a file that is not there.
     """
-    if isinstance(example, dict) and {"bytes", "path"} & example.keys():
-        example = example.get("bytes") or example.get("path")
-    if isinstance(example, (bytes, bytearray, memoryview)):
-        return bytes(example)
-    if isinstance(example, (str, Path)):
-        try:
-            return Path(example).read_bytes()
-        except (OSError, ValueError) as fault:
-            why = getattr(fault, "strerror", None) or "no path"
-            raise DataError(f"{where}: cannot read {str(example)[:200]!r}: {why}") from fault
+    if (found := files.held(example, where)) is not None:
+        return found
     if type(example).__module__.partition(".")[0] == "PIL":
         held = io.BytesIO()
         example.convert("RGB").save(held, "PNG")

@@ -17,7 +17,7 @@ class TransferConfig:
     """The request of `mapsto transfer`. `None` means: derive it and say why."""
 
     train: str = option(
-        help="labelled data: a CSV, TSV, JSONL or Parquet file, a datasets folder, or a folder of pictures for each class"
+        help="labelled data: a CSV, TSV, JSONL or Parquet file, a datasets folder, or a folder of pictures or recordings for each class"
     )
     target: str | None = option(None, help="the column to predict; a folder of folders needs none")
     source: str = option("minilm", help="the pretrained model: an alias, a folder, a bundle or a hub id")
@@ -26,6 +26,7 @@ class TransferConfig:
     valid: str | None = option(None, help="validation data; otherwise a part of the training data is set aside")
     text: tuple[str, ...] | None = option(None, help="the text column, or two for a pair")
     image: str | None = option(None, help="the column of pictures: paths, or the bytes of files")
+    audio: str | None = option(None, help="the column of recordings: paths, or the bytes of files")
     task: str | None = option(
         None, choices=("single", "multi", "ordinal", "number"), help="what the target is; inferred from its values"
     )

@@ -72,8 +72,8 @@ def read(request: TransferConfig, data: Mapping[str, Any] | None = None) -> Tabl
     target = request.target or opened["train"].target
     if target is None:
         raise ConfigError("target: name the column to predict; only a folder of folders, one for each class, has none")
-    columns = infer(opened["train"], text=request.text, image=request.image, target=target, task=request.task,
-                    order=request.order, group=request.group, time=request.time)  # fmt: skip
+    columns = infer(opened["train"], text=request.text, image=request.image, audio=request.audio, target=target,
+                    task=request.task, order=request.order, group=request.group, time=request.time)  # fmt: skip
     if request.pair != "auto" and len(columns.inputs) < 2:
         raise ConfigError(f"pair {request.pair!r} needs two text columns, and there is {columns.inputs[0]!r} alone; "
                           "name both with text, or leave pair out")  # fmt: skip

@@ -75,7 +75,7 @@ def read(request: PretrainConfig) -> Labelled | None:
     source = open_source(request.probe, "probe")
     columns = infer(source, target=request.probe_target)
     if columns.kind != "single" or len(columns.inputs) > 1 or columns.modality != "text":
-        what = "pictures" if columns.modality != "text" else f"{len(columns.inputs)} texts"
+        what = columns.modality if columns.modality != "text" else f"{len(columns.inputs)} texts"
         raise DataError(f"probe: expected one text and one class a row, got {what} and the target "
                         f"{request.probe_target!r} of kind {columns.kind!r}; name a column of classes")  # fmt: skip
     rows = load(source, columns, "probe")

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapsto.codecs import CODECS
+from mapsto.codecs.audio import AudioCodec
 from mapsto.codecs.image import ImageCodec
 from mapsto.codecs.text import TextCodec
 from mapsto.codecs.words import FILE as WORDS
@@ -60,14 +61,18 @@ def reader(request: TransferConfig, columns: Columns, source: Pretrained) -> tup
         raise ConfigError(f"options: {' and '.join(said)} are for texts, and the column {columns.inputs[0]!r} holds {what}; leave "
                           "them out")  # fmt: skip
     codec = usual(source)
+    return codec, source.encoder, [("input", *_input(codec))]
+
+
+def _input(codec: Codec) -> tuple[str, str]:
+    """What an example of files is to the encoder, and why."""
+    if isinstance(codec, AudioCodec):
+        told = f"resampled where a file differs, as the source was made; in windows of at most {codec.limit:g} s"
+        return f"one channel of {codec.rate:,} samples a second", told
     assert isinstance(codec, ImageCodec)
     square = "all of it, stretched" if codec.fit == "stretch" else "its largest square"
     part = square if codec.share == 1 else f"the middle {codec.share:.0%} of {square}"
-    return (
-        codec,
-        source.encoder,
-        [("input", f"{codec.size} × {codec.size} pixels", f"{part}, as the source was pretrained")],
-    )
+    return f"{codec.size} × {codec.size} pixels", f"{part}, as the source was pretrained"
 
 
 def taken(request: TransferConfig, codec: Codec, lengths: Sizes) -> Sizes:

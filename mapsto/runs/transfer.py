@@ -192,7 +192,7 @@ class _Climb:
         )  # fmt: skip
 
     def _examples(self) -> list[Any]:
-        """A handful of short texts, or of pictures as the encoder sees them, for checks and golden outputs."""
+        """A handful of short texts, or of files as the encoder takes them, for checks and golden outputs."""
         codec = self.start.codec
         if codec.modality == "text":
             return [text for text in prepare.sample(self.table.train, 64) if len(str(text)) <= 400][:8]
@@ -254,6 +254,7 @@ def _finished(request: TransferConfig, place: Place, modality: str, plain: Mappi
         return Finished(None, (), plain)
     folder = str(request.out)
     more = {"text": ('"your text"', f"mapsto export {folder} --to hf --out {folder}-hf"),
-            "image": ("photo.jpg", f"mapsto embed {folder} {request.train} --out vectors.npy")}  # fmt: skip
+            "image": ("photo.jpg", f"mapsto embed {folder} {request.train} --out vectors.npy"),
+            "audio": ("clip.wav", f"mapsto embed {folder} {request.train} --out vectors.npy")}  # fmt: skip
     example, last = more[modality]
     return Finished(folder, (f"mapsto predict {folder} {example}", f"mapsto verify {folder}", last), plain)

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tones
 from photos import folder, stripes
 
 from mapsto.core.errors import ConfigError, DataError
@@ -124,3 +125,44 @@ def test_a_file_that_goes_away_is_said(tmp_path: Path) -> None:
     (root / "lying" / "000.png").unlink()
     with pytest.raises(DataError, match="was there when the data was read"):
         rows.examples[0]
+
+
+def test_a_folder_of_recordings_is_a_table_too(tmp_path: Path) -> None:
+    root = tones.folder(tmp_path / "clips", 3)
+    (root / "low" / "cut.flac").write_bytes(b"fLaC" + tones.saved(tones.tone("low", 0), kind="FLAC")[4:90])
+    (root / "low" / "notes.txt").write_text("no sound")
+    (root / "low" / "copy.wav").write_bytes(tones.clip("high", 0))
+    source = open_source(root)
+    assert (source.columns, source.target) == (("audio", "label"), "label")
+    rows = read(root)
+    assert len(rows) == 7
+    assert rows.examples[0] == tones.clip("high", 0)
+    said = "\n".join([*rows.facts, *audit(rows).lines()])
+    for words in ("files left out that are no recordings: 1 ('.txt')", "1 unreadable recording skipped", "cut.flac: damaged",
+                  "7 recordings", "recordings that repeat an earlier one: 1", "equal recordings with different targets: 2"):  # fmt: skip
+        assert words in said
+    assert "nearly" not in said
+    (root / "low" / "photo.png").write_bytes(stripes("lying", 0))
+    with pytest.raises(DataError, match="8 recordings and 1 picture lie in one folder"):
+        open_source(root)
+
+
+def test_tables_name_recordings_or_hold_them(tmp_path: Path) -> None:
+    kinds = ["low", "high"] * 4
+    files = [tones.clip(kind, i) for i, kind in enumerate(kinds)]
+    for i, content in enumerate(files):
+        (tmp_path / f"{i}.wav").write_bytes(content)
+    (tmp_path / "named.csv").write_text("file,kind\n" + "".join(f"{i}.wav,{kind}\n" for i, kind in enumerate(kinds)))
+    pq.write_table(pa.table({"clip": files, "kind": kinds}), tmp_path / "held.parquet")
+    both = {"photo": [stripes("lying", i) for i in range(8)], "clip": files, "kind": kinds}
+    pq.write_table(pa.table(both), tmp_path / "both.parquet")
+    for name, column in (("named.csv", "file"), ("held.parquet", "clip")):
+        source = open_source(tmp_path / name)
+        columns = infer(source, target="kind")
+        assert (columns.inputs, columns.modality) == ((column,), "audio")
+        assert list(load(source, columns).examples) == files
+    source = open_source(tmp_path / "both.parquet")
+    assert infer(source, target="kind").modality == "image"
+    assert list(load(source, infer(source, audio="clip", target="kind")).examples) == files
+    with pytest.raises(ConfigError, match="one column: got image 'photo' and audio 'clip'; name one"):
+        infer(source, image="photo", audio="clip")

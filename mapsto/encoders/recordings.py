@@ -1,0 +1,154 @@
+"""Any model of sounds of Hugging Face `transformers` as an encoder, through its own code (see `hub`): Whisper's encoder,
+wav2vec 2.0, HuBERT, WavLM, the spectrogram transformer …; what it hears is made by its own feature extractor.
+
+    samples ─extractor→ spectrum or scaled wave ─model→ rows
+
+Rate, bands, scaling and the length that is filled up with silence are those of its preprocessor_config.json. Each window is
+extracted alone, and windows whose features have one shape go through together, so nothing is filled up but what the extractor
+fills: a window's rows depend on it alone. Of Whisper's rows those of the silence behind a window are left out.
+
+Shape letters: `W` windows, `N` positions, `S` samples of a position, `D` width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from mapsto.core.contracts import Batch, Encoded, Encoder
+from mapsto.core.errors import ModelError
+from mapsto.encoders import hub, sources
+from mapsto.encoders.fitting import UNUSED, Loaded
+from mapsto.media import sounds
+from mapsto.nn.pooling import pool
+
+LONGEST = 30.0  # seconds of a window where the extractor sets no end
+_AT_ONCE = 4096  # positions that go through the model together
+_PER_SECOND = 50  # positions
+_STILL = {"apply_spec_augment": False, "layerdrop": 0.0}  # else it draws what no seed decides
+_FULL = 32768.0
+
+
+@final
+class Recordings(Encoder):
+    """A `transformers` model of sounds (of an encoder-decoder, its encoder), with its feature extractor.
+
+    Args:
+        config: the content of its config.json.
+        extractor: the content of its preprocessor_config.json.
+        pooling: "mean", "cls" or "last".
+        model: the loaded model itself; without it, one of that config with random weights.
+
+    Raises:
+        ModelError: transformers knows no such model, or no such extractor of sounds.
+    """
+
+    name: ClassVar[str] = "hub-audio"
+    needs: ClassVar[tuple[str, ...]] = ("signal", "lengths")
+
+    def __init__(self, *, config: dict[str, Any], extractor: dict[str, Any], pooling: str = "mean",
+                 model: Any = None) -> None:  # fmt: skip
+        super().__init__()
+        self._spec = {"config": config, "extractor": extractor, "pooling": pooling}
+        self._extractor, self._end = hub.extractor(extractor), end(extractor)
+        model = hub.blank(config) if model is None else model
+        known = model.config.to_dict()
+        for name in _STILL.keys() & known.keys():
+            setattr(model.config, name, _STILL[name])
+        self.width, self.pooling, self.attends = int(model.config.hidden_size), pooling, frozenset({"full"})
+        self._silent = "max_source_positions" in known
+        self.model: nn.Module = model.get_encoder() if model.config.is_encoder_decoder else model
+        if self._silent:
+            self.model.layerdrop = 0.0
+
+    @property
+    def entry(self) -> nn.Module:
+        """Its first layer: a convolution, or the projection of patches."""
+        return next(m for m in self.model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Linear)))
+
+    @property
+    def depths(self) -> Sequence[nn.Module]:
+        """Its blocks: of the lists of modules that lie in no other, the one that weighs most."""
+        lists = {name: m for name, m in self.model.named_modules() if isinstance(m, nn.ModuleList)}
+        outer = [m for name, m in lists.items() if not any(name.startswith(f"{o}.") for o in lists)]
+        return list(max(outer, key=lambda m: sum(p.numel() for p in m.parameters()), default=[]))
+
+    def forward(self, batch: Batch) -> Encoded:
+        """`signal` (N, S) int16; of each window the rows that the model gives for it."""
+        signal, lengths = batch["signal"], batch["lengths"].tolist()
+        heard = [self._heard(one) for one in signal.split(lengths)]
+        found: dict[int, Tensor] = {}
+        for group in self._groups([one.shape for one in heard], lengths):
+            made = self.model(torch.stack([heard[i] for i in group])).last_hidden_state
+            for i, rows in zip(group, made, strict=True):
+                found[i] = rows[: lengths[i]] if self._silent else rows
+        whole = torch.cat([found[i] for i in range(len(lengths))])
+        sizes = torch.tensor([len(found[i]) for i in range(len(lengths))], device=signal.device)
+        return Encoded(whole, sizes, pool(whole, sizes, batch.get("windows"), self.pooling))
+
+    def spec(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return dict(self._spec)
+
+    def _heard(self, window: Tensor) -> Tensor:
+        """What the extractor makes of a window (T, S)."""
+        wave = window.flatten().cpu().numpy().astype("float32") / _FULL
+        made = self._extractor(wave, sampling_rate=self._extractor.sampling_rate, return_tensors="np")
+        return torch.from_numpy(made[self._extractor.model_input_names[0]][0]).float().to(window.device)
+
+    def _groups(self, shapes: Sequence[torch.Size], lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Windows whose features have one shape, as many as may go through together."""
+        for shape in dict.fromkeys(shapes):
+            alike = [i for i, other in enumerate(shapes) if other == shape]
+            most = max(1, _AT_ONCE // (round(self._end * _PER_SECOND) if self._end else lengths[alike[0]]))
+            yield from (alike[i : i + most] for i in range(0, len(alike), most))
+
+
+def end(extractor: dict[str, Any]) -> float:
+    """Seconds that the extractor fills every window up to; 0 where it fills nothing."""
+    frames = extractor.get("max_length")  # of 10 ms, where it makes a spectrum of its own
+    return float(extractor.get("chunk_length") or (frames / 100 if isinstance(frames, int) else 0.0))
+
+
+def heard(extractor: dict[str, Any], where: str) -> dict[str, Any]:
+    """The spec of the codec that an extractor wants.
+
+    Raises:
+        ModelError: it names no rate, or one that sound does not have.
+    """
+    rate, limit = extractor.get("sampling_rate"), end(extractor) or LONGEST
+    if not isinstance(rate, int):
+        raise ModelError(
+            f"{where}: its preprocessor_config.json names no sampling_rate; expected that of a model of sounds"
+        )
+    if not 1_000 <= rate <= 96_000 or not 0.1 <= limit <= sounds.LONGEST:
+        raise ModelError(f"{where}: its preprocessor_config.json wants {limit:,g} s of {rate:,} samples a second; expected from 0.1 to "
+                         f"{sounds.LONGEST} s of 1,000 to 96,000")  # fmt: skip
+    return {"rate": rate, "limit": limit}
+
+
+def load(folder: Path, config: dict[str, Any], where: str) -> tuple[Loaded, dict[str, Any]]:
+    """A model folder as an encoder in eval mode and float32, and the codec that its extractor wants.
+
+    Raises:
+        ModelError: unknown to transformers; tensors are missing, misshapen, or of a block that it does not have; or it
+            does not take what its extractor gives.
+    """
+    file = next((name for name in sources.PROCESSORS if (folder / name).is_file()), sources.PROCESSORS[0])
+    extractor = sources.read_json(folder / file, where)
+    extractor = extractor.get("feature_extractor", extractor)  # of a model that writes texts too
+    spec = heard(extractor, where)
+    model, _, extra = hub.filled(folder, config)
+    every = {name: id(p) for name, p in model.named_parameters()}
+    encoder = Recordings(config=config, extractor=extractor, model=model).eval()
+    with hub.quiet(str(folder)), torch.no_grad():  # what it is given must be what it takes
+        silence = torch.zeros(5, spec["rate"] // _PER_SECOND, dtype=torch.int16)
+        encoder({"signal": silence, "lengths": torch.tensor([len(silence)])})
+    kept = {id(p) for p in encoder.parameters()}
+    names = tuple(sorted(name for name, one in every.items() if one in kept))
+    unused = dict.fromkeys([*extra, *sorted(every.keys() - set(names))], UNUSED)
+    return Loaded(encoder, names, unused, 1.0, vocabulary=0), {"name": "audio", "spec": spec, "files": []}

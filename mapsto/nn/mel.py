@@ -1,0 +1,77 @@
+"""How much sound there is at each moment in each band of pitch, on the scale by which people tell pitches apart.
+
+    power   |FFT(w ∘ x[t·hop - size/2 … t·hop + size/2])|²             w: Hann's window; silence before and after x
+    band m  Σ_f  triangle_m(f) · power(f)                                corners evenly spaced in mels, area 1 (in Hz)
+    mels    "htk"     2595 · log10(1 + Hz / 700)
+            "slaney"  Hz · 3 / 200 up to 1000 Hz, from there 15 + 27 · log(Hz / 1000) / log(6.4)   (Slaney 1998)
+
+`W` signals, `T` samples, `F = size / 2 + 1` frequencies, `M` bands.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+SCALES = ("slaney", "htk")
+LEAST = 1e-10  # the least power
+
+
+@final
+class Mel(nn.Module):
+    """Power in M bands, `rate / hop` times a second.
+
+    Args:
+        rate: samples a second.
+        size: samples of a frame.
+        hop: samples from one frame to the next.
+        mels: M.
+        low, high: Hz of the lowest and the highest corner; `high` is half the rate if not given.
+        scale: "slaney" or "htk".
+    """
+
+    _window: Tensor
+    _triangles: Tensor
+
+    def __init__(self, rate: int, size: int, hop: int, mels: int, low: float = 0.0, high: float | None = None,
+                 scale: str = "slaney") -> None:  # fmt: skip
+        super().__init__()
+        self.hop, self._size = hop, size
+        self.register_buffer("_window", torch.hann_window(size), persistent=False)
+        bank = triangles(rate, size, mels, low, rate / 2 if high is None else high, scale)
+        self.register_buffer("_triangles", bank.float(), persistent=False)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """(W, T) ↦ (W, T / hop, M) float32, T a multiple of the hop; frame t is around sample t · hop."""
+        with torch.autocast(signal.device.type, enabled=False):
+            half = self._size // 2
+            padded = nn.functional.pad(signal.float(), (half, self._size - half))
+            frames = padded.unfold(1, self._size, self.hop)[:, : signal.shape[1] // self.hop] * self._window
+            made: Tensor = torch.fft.rfft(frames).abs().square() @ self._triangles
+            return made
+
+
+def triangles(rate: int, size: int, mels: int, low: float, high: float, scale: str = "slaney") -> Tensor:
+    """(F, M) float64 weights of each frequency in each band."""
+    first, last = _mels(low, scale), _mels(high, scale)
+    edges = [_hertz(first + (last - first) * i / (mels + 1), scale) for i in range(mels + 2)]
+    corners = torch.tensor(edges, dtype=torch.float64)
+    grid = torch.linspace(0, rate / 2, size // 2 + 1, dtype=torch.float64)[:, None]
+    left, middle, right = corners[:-2], corners[1:-1], corners[2:]
+    up, down = (grid - left) / (middle - left), (right - grid) / (right - middle)
+    return torch.minimum(up, down).clamp(min=0) * 2 / (right - left)
+
+
+def _mels(hertz: float, scale: str) -> float:
+    if scale == "htk":
+        return 2595 * math.log10(1 + hertz / 700)
+    return hertz * 3 / 200 if hertz < 1000 else 15 + 27 * math.log(hertz / 1000) / math.log(6.4)
+
+
+def _hertz(mels: float, scale: str) -> float:
+    if scale == "htk":
+        return float(700 * (10 ** (mels / 2595) - 1))
+    return mels * 200 / 3 if mels < 15 else 1000 * math.exp((mels - 15) * math.log(6.4) / 27)
