@@ -9,5 +9,6 @@ CODECS = Menu(
         "words": "mapsto.codecs.words:WordsCodec",
         "image": "mapsto.codecs.image:ImageCodec",
         "audio": "mapsto.codecs.audio:AudioCodec",
+        "columns": "mapsto.codecs.columns:ColumnsCodec",
     },
 )

@@ -23,6 +23,7 @@ from mapsto.data.blobs import Blobs
 from mapsto.data.chunks import row_numbers, short
 from mapsto.data.rows import Rows
 from mapsto.data.targets import Targets
+from mapsto.data.texts import Texts
 
 SAMPLE = 50_000
 _LONG = 20_000  # bytes of a very long text
@@ -80,11 +81,12 @@ def audit(train: Rows, test: Rows | None = None) -> Audit:
         found += _duplicates(rows)
         if rows.labels is not None and rows.labels.names:
             found += _typos(rows, rows.labels)
-    files = isinstance(train.examples, Blobs)
-    found += _alike(train, test) if files else _near(train, test)
-    for rows in (train, test):
-        if rows is not None and not files:
-            found += _texts(rows)
+    if isinstance(train.examples, Blobs):
+        found += _alike(train, test)
+    if isinstance(train.examples, Texts):
+        found += _near(train, test)
+        for rows in (train, test):
+            found += _texts(rows) if rows is not None else ()
     return Audit(tuple(sorted(found, key=lambda f: f.warning)))
 
 
@@ -97,7 +99,8 @@ def _finding(kind: str, rows: Rows, places: NDArray[np.int64], what: str, more: 
 
 def _size(rows: Rows) -> str:
     sizes = rows.examples.sizes()
-    what = "pairs of texts" if rows.examples.arity == 2 else _many(rows) if isinstance(rows.examples, Blobs) else "rows"
+    paired = isinstance(rows.examples, Texts) and rows.examples.arity == 2
+    what = "pairs of texts" if paired else _many(rows) if isinstance(rows.examples, Blobs) else "rows"
     return f"{rows.where}: {len(rows):,} {what}, {int(np.median(sizes)):,} bytes each in the middle, {int(sizes.max()):,} at most"
 
 
@@ -232,7 +235,9 @@ def _looks(rows: Rows) -> NDArray[np.uint64]:
 
 
 def _many(rows: Rows) -> str:
-    return f"{rows.examples.what}s" if isinstance(rows.examples, Blobs) else "texts"
+    if isinstance(rows.examples, Blobs):
+        return f"{rows.examples.what}s"
+    return "texts" if isinstance(rows.examples, Texts) else "rows"
 
 
 def _looked(rows: Rows, places: NDArray[np.int64], most: int) -> str:

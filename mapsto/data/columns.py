@@ -1,8 +1,9 @@
-"""Which columns are the text, the picture or the sound, the target and the rest, with a reason for every choice.
+"""Which columns are the text, the picture, the sound or the table, the target and the rest, with a reason for every choice.
 
 Looked at is the head of the table (10,000 rows, or 32 MB). A column reads like sentences when its values hold three words or more
 on average (in Chinese and Japanese: six characters or more) and mostly differ. Two such columns are a pair. A column of
-names of picture or sound files, or of their bytes, is read where no other reads like sentences.
+names of picture or sound files, or of their bytes, is read where no other reads like sentences. Where there is none of these, and
+every column of words says the same ones again and again, all columns are read together: a table of numbers and categories.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from mapsto.data.chunks import Chunk, Source, short
 from mapsto.data.kinds import KINDS, kind_of, missing, number
 from mapsto.media.kinds import KINDS as FILES
 
-MODALITIES = ("text", *FILES)
+MODALITIES = ("text", *FILES, "table")
 _HEAD, _HEAD_SIZE = 10_000, 32 << 20
+_REPEATS = 3  # how often the words of a category stand in a column on average, at least
+_FEW = 20  # rows of which numbers that count them tell nothing
 _NAMED = ({"sentence1", "sentence2"}, {"premise", "hypothesis"}, {"question1", "question2"}, {"text1", "text2"},
           {"question", "sentence"}, {"text_a", "text_b"}, {"query", "passage"}, {"question", "answer"})  # fmt: skip
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}([T ].*)?")
@@ -30,8 +33,8 @@ _CJK = re.compile(r"[一-鿿぀-ヿก-๛]")
 @final
 @dataclass(frozen=True)
 class Columns:
-    """What is read from a table: one or two text columns or one of files, the target and its kind, what to split by; and
-    why."""
+    """What is read: one or two text columns, one of files, or any of numbers and categories; the target and its kind, what to
+    split by; and why."""
 
     inputs: tuple[str, ...]
     target: str | None = None
@@ -59,6 +62,7 @@ def infer(
     text: Sequence[str] | str | None = None,
     image: Sequence[str] | str | None = None,
     audio: Sequence[str] | str | None = None,
+    table: Sequence[str] | str | None = None,
     target: str | None = None,
     task: str | None = None,
     order: Sequence[str] | None = None,
@@ -71,19 +75,19 @@ def infer(
         DataError: no such column, no column to read, a target that cannot be what `task` says.
         ConfigError: options that exclude each other.
     """
-    named, modality = _only({"text": _names(text), "image": _names(image), "audio": _names(audio)})
+    named, modality = _named(text=_names(text), image=_names(image), audio=_names(audio), table=_names(table))
     for role, name in [(f"{modality} column", n) for n in named] + [
         ("target column", target), ("group column", group), ("time column", time),
     ]:  # fmt: skip
         if name is not None:
             source.require(name, role)
-    _check_options(named, target, task, order)
+    _check_options(modality, named, target, task, order)
     head = _head(source)
     if modality == "text":
         _refuse_others(source, head, named)
     taken = {name for name in (target, group, time) if name is not None}
     reasons: list[str] = []
-    chosen, modality = (named, modality) if named else _inferred(source, head, taken, reasons)
+    chosen, modality = (named, modality) if named else _inferred(source, head, taken, reasons, target is not None)
     kind = None
     if target is not None:
         kind, reason = kind_of(source.name, target, head[target], task, order)
@@ -108,21 +112,26 @@ def _refuse_others(source: Source, head: Chunk, named: tuple[str, ...]) -> None:
             )
 
 
-def _only(named: Mapping[str, tuple[str, ...]]) -> tuple[tuple[str, ...], str]:
-    """The columns that are named, and what they hold."""
-    given = {modality: names for modality, names in named.items() if names}
-    if len(given) > 1 or any(len(names) > 1 for modality, names in given.items() if modality != "text"):
+def _named(**columns: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """The columns that are named, and what they are."""
+    given = {modality: names for modality, names in columns.items() if names}
+    if len(given) > 1 or any(len(names) > 1 for modality, names in given.items() if modality in FILES):
         said = " and ".join(f"{modality} {listing(names)}" for modality, names in given.items())
-        raise ConfigError(f"a model reads texts, pictures or recordings, of files one column: got {said}; name one")
-    modality, names = next(iter(given.items()), ("text", ()))
-    return names, modality
+        raise ConfigError(f"a model reads texts, one column of pictures or of recordings, or a table of numbers and categories: got "
+                          f"{said}; name one of them")  # fmt: skip
+    modality = next(iter(given), "text")
+    return columns[modality], modality
 
 
-def _check_options(text: tuple[str, ...], target: str | None, task: str | None, order: Sequence[str] | None) -> None:
-    if len(text) > 2 or len(set(text)) < len(text):
-        raise ConfigError(f"text: expected one column or two different ones, got {listing(text)}")
-    if target in text:
-        raise ConfigError(f"column {target!r} cannot be both the text and the target; name another target")
+def _check_options(
+    modality: str, named: tuple[str, ...], target: str | None, task: str | None, order: Sequence[str] | None
+) -> None:
+    if modality == "text" and (len(named) > 2 or len(set(named)) < len(named)):
+        raise ConfigError(f"text: expected one column or two different ones, got {listing(named)}")
+    if modality == "table" and len(set(named)) < len(named):
+        raise ConfigError(f"table: expected different columns, got {listing(named)}")
+    if target in named:
+        raise ConfigError(f"column {target!r} cannot be both the {modality} and the target; name another target")
     if task is not None and task not in KINDS:
         raise ConfigError(f"task: no such choice as {task!r}; there is {listing(KINDS)}")
     if order is not None and task not in {None, "ordinal"}:
@@ -145,8 +154,10 @@ def _head(source: Source) -> Chunk:
     return head
 
 
-def _inferred(source: Source, head: Chunk, taken: set[str], reasons: list[str]) -> tuple[tuple[str, ...], str]:
-    """The columns to read and their modality."""
+def _inferred(
+    source: Source, head: Chunk, taken: set[str], reasons: list[str], labelled: bool
+) -> tuple[tuple[str, ...], str]:
+    """The columns to read and their modality; only what is labelled is taken for a table of numbers and categories."""
     left = {name: _describe(values) for name, values in head.items() if name not in taken}
     files = [(name, role) for name, (role, _) in left.items() if role in FILES]
     if files and not any(role == "sentences" for role, _ in left.values()):
@@ -154,7 +165,37 @@ def _inferred(source: Source, head: Chunk, taken: set[str], reasons: list[str]) 
         reasons.append(f"{modality} {short(first)!r}: {left[first][1]}")
         reasons += [f"column {short(name)!r} left out: {why}" for name, (_, why) in left.items() if name != first]
         return (first,), modality
+    if labelled and (why := _tabular(head, left)):
+        reasons.append(f"table of {len(left):,} columns: {why}")
+        return tuple(left), "table"
     return _text_columns(source, head, left, reasons), "text"
+
+
+def _tabular(head: Chunk, left: dict[str, tuple[str, str]]) -> str:
+    """Why these are columns of numbers and categories, none of which is to be read as text; nothing where they are not."""
+    texts = {name for name, (role, _) in left.items() if role == "words"}
+    if any(role in ("sentences", "pictures") for role, _ in left.values()) or any(pair <= texts for pair in _NAMED):
+        return ""
+    few = {name for name, (role, _) in left.items() if role == "few"}
+    words = {name: [v for v in head[name] if isinstance(v, str)] for name in left if name in texts | few}
+    named = [name for name, values in words.items() if len(set(values)) > 1]
+    counted = [name for name in left if name not in words and _varies(head[name])]
+    if any(_REPEATS * len(set(words[name])) > len(words[name]) for name in texts):
+        return ""  # short texts that mostly differ
+    if not counted and len(named) < 2:  # one column of a few words is a text
+        return ""
+    return f"none of them reads like sentences or holds pictures; numbers and dates: {len(counted):,}, categories: {len(named):,}"
+
+
+def _varies(values: list[Any]) -> bool:
+    """Whether cells are numbers or dates that differ, and do not just count the rows."""
+    held = [v for v in values if not missing(v)]
+    if isinstance(held[0] if held else None, (bytes, list, tuple, dict)):
+        return False
+    known = {number(v) for v in held}
+    if len(known) == len(held) > _FEW and None not in known and all(n == n // 1 for n in known if n is not None):
+        return max(known) - min(known) >= 2 * len(held)  # type: ignore[operator, type-var]
+    return len(set(map(str, held))) > 1
 
 
 def _text_columns(source: Source, head: Chunk, left: dict[str, tuple[str, str]], reasons: list[str]) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from mapsto.core.cells import missing as missing
+from mapsto.core.cells import number as number
 from mapsto.core.errors import DataError
 
 KINDS = ("single", "multi", "ordinal", "number")
@@ -73,28 +75,9 @@ def _refuse_fractions(name: str, target: str, held: list[Any]) -> None:
                         "task 'number', or round them or write them as names")  # fmt: skip
 
 
-def missing(value: Any) -> bool:
-    """Whether a cell holds nothing: None, NaN or blank text."""
-    return (
-        value is None or (isinstance(value, str) and not value.strip()) or (isinstance(value, float) and value != value)
-    )
-
-
 def unlabelled(value: Any) -> bool:
     """Whether a target cell holds nothing; "nan" is what a missing number becomes when it is written as text."""
     return missing(value) or (isinstance(value, str) and value.strip().casefold() == "nan")
-
-
-def number(value: Any) -> float | None:
-    """A cell as a float when it is a number or reads like one, else None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    if isinstance(value, str) and "_" in value:  # Python would read 1_000 as a number
-        return None
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return None
 
 
 def split_labels(value: Any) -> list[str]:

@@ -22,6 +22,7 @@ from mapsto.data.chunks import Chunk, Source, row_numbers
 from mapsto.data.columns import Columns
 from mapsto.data.examples import Builder, Examples
 from mapsto.data.kinds import missing
+from mapsto.data.records import RecordsBuilder
 from mapsto.data.targets import Targets, TargetsBuilder, moment
 from mapsto.data.texts import TextsBuilder
 from mapsto.media.kinds import KINDS
@@ -35,7 +36,7 @@ class Rows:
     """n examples. Arrays are (n,); `numbers` count the table's data rows from 1, skipped ones included."""
 
     where: str
-    examples: Examples  # str, or (str, str) for a pair; bytes of a file
+    examples: Examples  # str, or (str, str) for a pair; bytes of a file; cells of a table
     labels: Targets | None
     groups: NDArray[np.int32] | None
     times: NDArray[np.float64] | None
@@ -78,6 +79,8 @@ def load(source: Source, columns: Columns, where: str = "train") -> Rows:
     builder: Builder = TextsBuilder(len(columns.inputs))
     if columns.modality in KINDS:
         builder = BlobsBuilder(KINDS[columns.modality], source.folder)
+    if columns.modality == "table":
+        builder = RecordsBuilder(len(columns.inputs))
     reading = _Reading(columns, source.name or where, builder)
     for chunk in source.chunks(_CHUNK, columns.wanted):
         reading.add(chunk)

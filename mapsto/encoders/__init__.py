@@ -15,6 +15,8 @@ ENCODERS = Menu(
         "resnet": "mapsto.encoders.resnet:Resnet",
         "module": "mapsto.encoders.module:Module",
         "speech": "mapsto.encoders.speech:Speech",
+        "columns": "mapsto.encoders.columns:Columns",
+        "trees": "mapsto.encoders.trees:Trees",
         "siamese": "mapsto.encoders.towers:Siamese",
     },
 )

@@ -2,10 +2,12 @@
 
     scores = W · h(layer_norm(pooled)) + b        h(x) = x, or dropout(GELU(V·x + c))
 
-W and b start at zero, so training starts where nothing is known. Shape letters: `D` width, `H` hidden, `K` outputs.
+W and b start at zero, so training starts where nothing is known. Or nothing at all: of trees, say, `pooled` is the scores. Shape letters: `D` width, `H` hidden, `K` outputs.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import nn
 
@@ -24,6 +26,20 @@ def hidden(width: int, size: int) -> nn.Module:
     if size < 0:
         raise ConfigError(f"hidden: expected how many units the hidden layer has, 0 for none, got {size}; leave it out")
     return nn.Sequential(nn.Linear(width, size), nn.GELU(), nn.Dropout(DROPOUT)) if size else nn.Identity()
+
+
+def chain(width: int, size: int | None, outputs: int) -> tuple[Any, nn.Module, Any]:
+    """The norm, h with H = `size`, and the last layer; three identities where `size` is None.
+
+    Raises:
+        ConfigError: a size below 0, or scores that are not as many as they must be.
+    """
+    if size is not None:
+        return nn.LayerNorm(width, elementwise_affine=False), hidden(width, size), zeros(size or width, outputs)
+    if width != outputs:
+        raise ConfigError(f"hidden: expected {outputs} scores from the encoder where nothing stands between, got {width}; leave "
+                          "hidden out")  # fmt: skip
+    return nn.Identity(), nn.Identity(), nn.Identity()
 
 
 def zeros(width: int, outputs: int) -> nn.Linear:

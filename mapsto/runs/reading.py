@@ -51,6 +51,9 @@ def reader(request: TransferConfig, columns: Columns, source: Pretrained) -> tup
         ConfigError: the source reads something else, or an option says nothing to it.
     """
     what, name = modality(source), source.origin.name
+    if columns.modality == "table":
+        raise ConfigError(f"source {name!r} reads {what}, and no run yet learns from a table of numbers and categories alone: name "
+                          "a column of text with --text, or one of pictures with --image")  # fmt: skip
     if what != columns.modality:
         raise ConfigError(f"source {name!r} reads {what}, and the column {columns.inputs[0]!r} holds {columns.modality}: name a "
                           f"source that reads {columns.modality} with --from, or a column of {what} with --{what}")  # fmt: skip

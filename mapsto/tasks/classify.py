@@ -14,7 +14,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mapsto.core.contracts import Batch, Encoded, Loss, Task
 from mapsto.core.errors import ConfigError, suggestion
@@ -58,7 +58,8 @@ class Classify(Task):
 
     `names` are the K classes, in order for `ordinal`. `weights` (K,) multiply the loss of examples of a class (of the
     positive terms of a label, for `multi`). `thresholds` (K,) are the least probabilities at which a label of `multi`
-    is given; 0.5 until `choose_thresholds`. `hidden` units stand between the norm and the head, none where 0.
+    is given; 0.5 until `choose_thresholds`. `hidden` units stand between the norm and the head, none where 0; where None there is
+    neither, and the pooled vector is the scores.
 
     Raises:
         ConfigError: unknown kind, too few or repeated names, or weights or thresholds that do not fit them.
@@ -70,14 +71,12 @@ class Classify(Task):
     weights: Tensor | None
 
     def __init__(self, width: int, kind: str, names: Sequence[str], thresholds: Sequence[float] | None = None,
-                 weights: Sequence[float] | None = None, hidden: int = 0) -> None:  # fmt: skip
+                 weights: Sequence[float] | None = None, hidden: int | None = 0) -> None:  # fmt: skip
         super().__init__()
         _check(kind, names, thresholds, weights)
         self.width, self.kind, self.names, self.hidden = width, kind, tuple(names), hidden
         self.thresholds = tuple(thresholds or [0.5] * len(names)) if kind == "multi" else None
-        self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.inner = perceptron.hidden(width, hidden)
-        self.head = perceptron.zeros(hidden or width, len(names))
+        self.norm, self.inner, self.head = perceptron.chain(width, hidden, len(names))
         self.register_buffer("weights", None if weights is None else torch.tensor(weights), persistent=False)
 
     def score(self, encoded: Encoded) -> Tensor:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mapsto.core.contracts import Batch, Encoded, Loss, Task
 from mapsto.core.errors import ConfigError
@@ -37,7 +37,7 @@ class Number:
 
 @final
 class Regress(Task):
-    """Regression on the pooled vector; targets come standardised as (value − mean) / std.
+    """Regression on the pooled vector; targets come standardised as (value − mean) / std. `hidden`: as of `Classify`.
 
     Raises:
         ConfigError: a mean that is not finite, or a std that is not positive and finite.
@@ -47,15 +47,13 @@ class Regress(Task):
     needs = ("target",)
     demands = "any"
 
-    def __init__(self, width: int, mean: float, std: float, hidden: int = 0) -> None:
+    def __init__(self, width: int, mean: float, std: float, hidden: int | None = 0) -> None:
         super().__init__()
         if not (math.isfinite(mean) and 0 < std < math.inf):
             raise ConfigError(f"regress: expected a finite mean and a positive std, got {mean} and {std}; "
                               "check the target column")  # fmt: skip
         self.width, self.mean, self.std, self.hidden = width, float(mean), float(std), hidden
-        self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.inner = perceptron.hidden(width, hidden)
-        self.head = perceptron.zeros(hidden or width, 1)
+        self.norm, self.inner, self.head = perceptron.chain(width, hidden, 1)
 
     def score(self, encoded: Encoded) -> Tensor:
         """(B, 1) float32 standardised values, in full precision also under autocast."""

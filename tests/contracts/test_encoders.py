@@ -34,6 +34,13 @@ GRAPH: dict[str, Any] = {
     "output": "d",
 }  # fmt: skip
 COLOURS: dict[str, Any] = {"width": 24, "mean": [127.0] * 3, "std": [64.0] * 3}
+TABLE: dict[str, Any] = {"numbers": 3, "sizes": [4, 5], "width": 24, "depth": 2, "heads": 3, "inner": 20}
+FOREST: dict[str, list[Any]] = {  # a question of a number and then of a category, and one of a number
+    "feature": [0, 3, 0, 0, 0, 1, 0, 0], "threshold": [0.1, 0, 0, 0, 0, -0.2, 0, 0], "lacking": [True] + [False] * 7,
+    "left": [1, 2, 2, 3, 4, 6, 6, 7], "right": [4, 3, 2, 3, 4, 7, 6, 7], "split": [-1, 0] + [-1] * 6,
+    "value": [0, 0, 1.5, -0.5, 0.25, 0, 2, -1], "goes": [[True, False, True, False, True]], "roots": [0, 5], "scores": [0, 2],
+    "baseline": [0.1, 0.2, 0.3],
+}  # fmt: skip
 MADE: dict[str, dict[str, dict[str, Any]]] = {
     "transformer": {
         "bert-like": SIZES,
@@ -76,9 +83,11 @@ MADE: dict[str, dict[str, dict[str, Any]]] = {
         "usual": {"rate": 1000, "mels": 12, "width": 24, "depth": 2, "heads": 3, "inner": 40},
         "dropout": {"rate": 2000, "mels": 8, "width": 24, "depth": 2, "heads": 2, "inner": 40, "dropout": 0.2},
     },
+    "columns": {"mixed": TABLE, "numbers": {**TABLE, "sizes": []}, "categories": {**TABLE, "numbers": 0, "dropout": 0.2}},
+    "trees": {"two": {"nodes": 8, "trees": 2, "splits": 1, "codes": 5, "depth": 2, "width": 3}},
     "siamese": {"transformer": {"encoder": {"name": "transformer", "spec": SIZES}}},
 }  # fmt: skip
-DEPTH = {"words": 0, "resnet": 4}  # two blocks, unless it says otherwise
+DEPTH = {"words": 0, "resnet": 4, "trees": 0}  # two blocks, unless it says otherwise
 CASES = [(name, variant) for name, variants in MADE.items() for variant in variants]
 pytestmark = pytest.mark.parametrize(("name", "variant"), CASES, ids=lambda v: v)
 
@@ -93,6 +102,8 @@ def make(name: str, spec: Mapping[str, Any]) -> Encoder:
 def built(name: str, variant: str, seed: int = 0) -> Encoder:
     torch.manual_seed(seed)
     made = make(name, MADE[name][variant]).eval()
+    if name == "trees":
+        made.load_state_dict({f"forest.{part}": torch.tensor(values) for part, values in FOREST.items()})
     if name == "module":  # it never is without weights but on its way from a file
         for parameter in made.parameters():
             nn.init.normal_(parameter, std=0.3)
@@ -123,6 +134,12 @@ def batch(encoder: Encoder) -> Batch:
             "pixels": torch.randint(0, 256, (6, 3, 12, 12), dtype=torch.uint8, generator=make),
             "lengths": torch.ones(6).long(),
         }
+    if "numbers" in encoder.needs:
+        sizes, make = encoder.spec().get("sizes", [5, 5]), torch.Generator().manual_seed(1)
+        numbers = torch.randn(6, encoder.spec().get("numbers", 3), generator=make)
+        codes = [torch.randint(0, size, (6,), generator=make) for size in sizes]
+        return {"numbers": numbers, "missing": numbers > 1, "codes": torch.stack(codes, 1) if codes else torch.zeros(6, 0).long(),
+                "lengths": torch.full((6,), numbers.shape[1] + len(sizes))}  # fmt: skip
     return {"first": single(1), "second": single(2)} if "first" in encoder.needs else single(1)
 
 
@@ -141,7 +158,9 @@ def test_shapes_and_declarations(name: str, variant: str) -> None:
     assert encoded.pooled.shape == (rows_of(given), encoder.width)
     assert encoded.pooled.dtype == torch.float32
     assert len(encoded.rows) == int(encoded.lengths.sum())
-    if not {"pixels", "signal"} & given.keys():  # of which an encoder makes as many positions as it likes
+    if (
+        not {"pixels", "signal"} & given.keys() and name != "trees"
+    ):  # of which an encoder makes as many positions as it likes
         assert len(encoded.rows) == positions_of(given.get("first", given))
     assert encoder.attends <= {"full", "causal", "mask"}
 
@@ -204,7 +223,9 @@ def test_gradients_flow_and_frozen_parameters_keep_their_bytes(name: str, varian
 def test_causal_ones_do_not_leak_and_full_ones_look_both_ways(name: str, variant: str) -> None:
     encoder = built(name, variant)
     if "ids" not in encoder.needs:
-        pytest.skip("its rows are those of the encoder inside, or of a picture or a sound")
+        pytest.skip(
+            "its rows are those of the encoder inside, of a picture or a sound, or of a table, which has no order"
+        )
     ids, lengths = torch.tensor([5, 6, 7, 8]), torch.tensor([4])
     with torch.no_grad():
         rows, other = (encoder({"ids": i, "lengths": lengths}).rows for i in (ids, torch.tensor([5, 6, 9, 8])))
@@ -238,7 +259,7 @@ def test_stages_are_the_whole(name: str, variant: str) -> None:
     whole = encoder(given)
     for depth in range(len(encoder.depths) + 1):
         rows = encoder.below(given, depth)
-        rest = encoder.above(rows, {k: given[k] for k in ("lengths", "windows")}, depth)
+        rest = encoder.above(rows, {k: given[k] for k in ("lengths", "windows") if k in given}, depth)
         assert torch.equal(rest.rows, whole.rows)
         assert torch.equal(rest.pooled, whole.pooled)
     for order in (range(5, -1, -1), [2, 0]):  # a stage's rows may be kept and taken in any order

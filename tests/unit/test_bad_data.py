@@ -182,7 +182,7 @@ COLUMNS = [
     Case("text without a header", put("train.csv", "word " * 100_000 + "\nmore\n"), ("no target column 'label'", "word w")),
     Case("no such text", put("train.csv", GOOD), ("no text column 'txt'", "did you mean 'text'"), {"text": "txt"}),
     Case("no such group", put("train.csv", GOOD), ("no group column 'user'", "'label'"), {"group": "user"}),
-    Case("no text column", put("train.csv", "age,label\n1,a\n2,b\n"), ("no column of text", "'age' holds numbers")),
+    Case("no text column", put("train.csv", "age,label\n5,a\n5,b\n"), ("no column of text", "'age' holds numbers")),
     Case("text is the target", put("train.csv", GOOD), ("both the text and the target",), {"text": "label"}),
     Case("three text columns", put("train.csv", "a,b,c,label\n1,2,3,4\n"), ("expected one column or two",), {"text": ["a", "b", "c"]}),
     Case("unknown task", put("train.csv", GOOD), ("no such choice as 'ranking'", "'single'"), {"task": "ranking"}),
