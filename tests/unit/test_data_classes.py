@@ -164,5 +164,5 @@ def test_tables_name_recordings_or_hold_them(tmp_path: Path) -> None:
     source = open_source(tmp_path / "both.parquet")
     assert infer(source, target="kind").modality == "image"
     assert list(load(source, infer(source, audio="clip", target="kind")).examples) == files
-    with pytest.raises(ConfigError, match="one column: got image 'photo' and audio 'clip'; name one"):
+    with pytest.raises(ConfigError, match="got image 'photo' and audio 'clip'; name one"):
         infer(source, image="photo", audio="clip")
