@@ -10,7 +10,7 @@ import hashlib
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, final, overload
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,21 +30,12 @@ class Blobs(Examples):
     arity = 1
 
     def __init__(self, what: str, store: Store, starts: NDArray[np.int64], paths: NDArray[np.bool_],
-                 weights: NDArray[np.int64], looks: NDArray[np.uint64], rows: NDArray[np.int64]) -> None:  # fmt: skip
-        self.what, self._store, self._starts, self._paths, self._weights = what, store, starts, paths, weights
+                 sizes: NDArray[np.int64], looks: NDArray[np.uint64], rows: NDArray[np.int64]) -> None:  # fmt: skip
+        self.what, self._store, self._starts, self._paths, self._sizes = what, store, starts, paths, sizes
         self._looks, self._rows = looks, rows
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, index: int) -> bytes: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[bytes]: ...
-    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        held, path = self._held(index)
+    def _read(self, row: int) -> bytes:
+        held, path = self._held(row)
         if path is None:
             return held
         try:
@@ -56,23 +47,22 @@ class Blobs(Examples):
 
     def shown(self, index: int) -> tuple[str, ...]:
         """Where a row's file lies; "" for what the table itself holds."""
-        return (self._held(index)[1] or "",)
+        return (self._held(int(self._rows[index]))[1] or "",)
 
     def take(self, indices: NDArray[np.int64]) -> Blobs:
         """The files at `indices`, in that order; the store is shared."""
-        return Blobs(self.what, self._store, self._starts, self._paths, self._weights, self._looks, self._rows[indices])
+        return Blobs(self.what, self._store, self._starts, self._paths, self._sizes, self._looks, self._rows[indices])
 
     def sizes(self) -> NDArray[np.int64]:
         """(rows,) bytes of each file."""
-        return self._weights[self._rows]
+        return self._sizes[self._rows]
 
     @property
     def looks(self) -> NDArray[np.uint64]:
         """(rows,) what near duplicates share."""
         return self._looks[self._rows]
 
-    def _held(self, index: int) -> tuple[bytes, str | None]:
-        row = int(self._rows[index])
+    def _held(self, row: int) -> tuple[bytes, str | None]:
         held = self._store.read(int(self._starts[row]), int(self._starts[row + 1]))
         return held, held.decode("utf-8", "surrogateescape") if self._paths[row] else None
 
@@ -86,11 +76,11 @@ class BlobsBuilder(Builder):
     def __init__(self, kind: Kind, folder: Path | None) -> None:
         self.what, self._look, self._folder = kind.what, kind.look, folder
         self._store, self._starts = Store(), array("q", [0])
-        self._paths, self._weights, self._looks = bytearray(), array("q"), array("Q")
+        self._paths, self._sizes, self._looks = bytearray(), array("q"), array("Q")
         self._damaged: dict[int, str] = {}
 
     def read(self, columns: Sequence[Sequence[Any]], numbers: Sequence[int]) -> list[Any]:
-        """(the key, what is stored, whether that is a path, its weight, its look) of each cell; None where there is nothing."""
+        """(the key, what is stored, whether that is a path, its size, its look) of each cell; None where there is nothing."""
         return [self._one(cell, number) for cell, number in zip(columns[0], numbers, strict=True)]
 
     def empty(self, example: Any) -> bool:
@@ -99,11 +89,11 @@ class BlobsBuilder(Builder):
 
     def extend(self, examples: Sequence[Any], numbers: Sequence[int]) -> bytes:
         """Add rows; returns what says which they are."""
-        for _, held, is_path, weight, seen in examples:
+        for _, held, is_path, size, seen in examples:
             self._store.append(held)
             self._starts.append(self._starts[-1] + len(held))
             self._paths.append(is_path)
-            self._weights.append(weight)
+            self._sizes.append(size)
             self._looks.append(seen)
         return b"".join(key for key, *_ in examples)
 
@@ -123,9 +113,9 @@ class BlobsBuilder(Builder):
 
     def build(self) -> tuple[Blobs, NDArray[np.int64]]:
         """The files, and how many bytes each has."""
-        weights, looks = np.frombuffer(self._weights, np.int64), np.frombuffer(self._looks, np.uint64)
+        sizes, looks = np.frombuffer(self._sizes, np.int64), np.frombuffer(self._looks, np.uint64)
         starts, paths = np.frombuffer(self._starts, np.int64), np.frombuffer(self._paths, np.bool_)
-        return Blobs(self.what, self._store, starts, paths, weights, looks, np.arange(len(weights))), weights
+        return Blobs(self.what, self._store, starts, paths, sizes, looks, np.arange(len(sizes))), sizes
 
     def _one(self, cell: Any, number: int) -> tuple[bytes, bytes, bool, int, int] | None:
         path = None

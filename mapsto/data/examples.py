@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 class Examples(Sequence[Any], ABC):
-    """Examples that are read as they are asked for; `arity` is from how many columns each comes."""
+    """Examples that are read as they are asked for; `arity` is from how many columns each comes, `_rows` (rows,) where in the
+    store each stands.
+    """
 
     arity: int
+    _rows: NDArray[np.int64]
+
+    @final
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @final
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._read(row) for row in self._rows[index].tolist()]
+        return self._read(int(self._rows[index]))
+
+    @abstractmethod
+    def _read(self, row: int) -> Any:
+        """The example at a place of the store."""
 
     @abstractmethod
     def take(self, indices: NDArray[np.int64]) -> Examples:

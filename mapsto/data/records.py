@@ -7,7 +7,7 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, final, overload
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,17 +27,7 @@ class Records(Examples):
     def __init__(self, store: Store, starts: NDArray[np.int64], arity: int, rows: NDArray[np.int64]) -> None:
         self._store, self._starts, self.arity, self._rows = store, starts, arity, rows
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        row = int(self._rows[index])
+    def _read(self, row: int) -> Row:
         return tuple(json.loads(self._store.read(int(self._starts[row]), int(self._starts[row + 1]))))
 
     def take(self, indices: NDArray[np.int64]) -> Records:

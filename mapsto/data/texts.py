@@ -15,7 +15,7 @@ from array import array
 from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
-from typing import Any, final, overload
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,17 +88,8 @@ class Texts(Examples):
     def __init__(self, store: Store, starts: NDArray[np.int64], arity: int, rows: NDArray[np.int64]) -> None:
         self._store, self._starts, self.arity, self._rows = store, starts, arity, rows
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Text: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Text]: ...
-    def __getitem__(self, index: int | slice) -> Text | list[Text]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        first = int(self._rows[index]) * self.arity
+    def _read(self, row: int) -> Text:
+        first = row * self.arity
         bounds = self._starts[first : first + self.arity + 1].tolist()
         data = self._store.read(bounds[0], bounds[-1])
         if self.arity == 1:

@@ -10,14 +10,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
-from mapsto.core.contracts import Batch, Encoded, Staged
+from mapsto.core.contracts import Batch
 from mapsto.core.errors import ConfigError, DataError
-from mapsto.nn.pooling import pool
+from mapsto.encoders.stack import Stack
 from mapsto.nn.ragged import layout
 from mapsto.nn.transformer import Block
 
@@ -44,7 +44,7 @@ class Cells(nn.Module):
 
 
 @final
-class Columns(Staged):
+class Columns(Stack):
     """Rows of a table ↦ Encoded, one position a column.
 
     Args:
@@ -69,23 +69,13 @@ class Columns(Staged):
                 f"columns: expected at least one column, one block and a width of whole heads, got {self._spec}"
             )
         super().__init__()
-        self.width, self.attends = width, frozenset({"full"})
+        self.width, self.pooling, self.attends = width, "mean", frozenset({"full"})
         self.embed = Cells(numbers, sizes, width)
         self.blocks = nn.ModuleList(
             Block(width, heads, inner, norm="pre", activation="geglu", epsilon=1e-5, dropout=dropout)
             for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width)
-
-    @property
-    def entry(self) -> nn.Module:
-        """Cells ↦ (N, D)."""
-        return self.embed
-
-    @property
-    def depths(self) -> Sequence[nn.Module]:
-        """The blocks."""
-        return list(self.blocks)
 
     def below(self, batch: Batch, depth: int) -> Tensor:
         """(N, D) rows after the entry and the first `depth` blocks.
@@ -98,15 +88,6 @@ class Columns(Staged):
             raise DataError(f"columns: expected {self._spec['numbers']} numbers and {len(self.embed.sizes)} categories, got "
                             f"{given[0]} and {given[1]}; use the codec that the encoder was made with")  # fmt: skip
         return self._through(self.embed(batch), batch, 0, depth)
-
-    def above(self, rows: Tensor, batch: Batch, depth: int) -> Encoded:
-        """The blocks from `depth` on, the norm and the mean."""
-        rows, lengths = self.norm(self._through(rows, batch, depth, len(self.blocks))), batch["lengths"]
-        return Encoded(rows, lengths, pool(rows, lengths, None, "mean"))
-
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return dict(self._spec)
 
     def _through(self, rows: Tensor, batch: Batch, start: int, stop: int) -> Tensor:
         """The blocks `start` … `stop - 1`."""

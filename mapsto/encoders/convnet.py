@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from mapsto.core.contracts import Batch, Cache
 from mapsto.core.errors import ConfigError
-from mapsto.encoders.stack import Stack
+from mapsto.encoders.stack import Stack, Worded
 from mapsto.encoders.transformer import Entry, check, fits
 from mapsto.nn.convolution import Convolution, Seen, carried, seen
 
 
 @final
-class Convnet(Stack):
+class Convnet(Stack, Worded):
     """Words ↦ Encoded through `depth` gated convolutions of `kernel` taps.
 
     Dilations double until one sweep sees `limit` positions, and then begin again from 1 (see `dilations`).

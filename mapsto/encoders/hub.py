@@ -58,9 +58,7 @@ class Hub(Encoder):
     @property
     def depths(self) -> Sequence[nn.Module]:
         """The longest list of modules that lies in no other list: its blocks."""
-        lists = {name: m for name, m in self.model.named_modules() if isinstance(m, nn.ModuleList)}
-        outer = [m for name, m in lists.items() if not any(name.startswith(f"{o}.") for o in lists)]
-        return max((list(m) for m in outer), key=len, default=[])
+        return max(_lists(self.model), key=len, default=[])
 
     def forward(self, batch: Batch) -> Encoded:
         """Padded, run, and made ragged again."""
@@ -75,6 +73,17 @@ class Hub(Encoder):
     def spec(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return dict(self._spec)
+
+
+def heaviest(model: nn.Module) -> list[nn.Module]:
+    """Of the lists of modules that lie in no other list, the one with the most parameters: blocks, or stages of them."""
+    return max(_lists(model), key=lambda blocks: sum(p.numel() for m in blocks for p in m.parameters()), default=[])
+
+
+def _lists(model: nn.Module) -> list[list[nn.Module]]:
+    """The lists of modules that lie in no other list."""
+    lists = {name: m for name, m in model.named_modules() if isinstance(m, nn.ModuleList)}
+    return [list(m) for name, m in lists.items() if not any(name.startswith(f"{other}.") for other in lists)]
 
 
 def limit(encoder: Encoder) -> int | None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mapsto.core.contracts import Batch, Encoded, Encoder
 from mapsto.core.errors import ModelError
+from mapsto.nn.colours import Colours
 
 OPERATIONS = frozenset(
     """
@@ -113,8 +114,7 @@ class Module(Encoder):
             needed |= {name for step in steps for name in names(step[2:], "value")}
         self.before, *blocks, self.after = reversed(parts)
         self.blocks = nn.ModuleList(blocks)
-        self.register_buffer("_mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.colours = Colours(mean, std)
 
     @property
     def entry(self) -> nn.Module:
@@ -128,8 +128,7 @@ class Module(Encoder):
 
     def forward(self, batch: Batch) -> Encoded:
         """`pixels` (B, 3, S, S) uint8; rows are the places of the module's map, and `pooled` their mean."""
-        pixels = (batch["pixels"].float() - self._mean) / self._std
-        values = {"input": pixels.contiguous(memory_format=torch.channels_last)}
+        values = {"input": self.colours(batch["pixels"])}
         for segment in (self.before, *self.blocks, self.after):
             values = segment(values)
         return encoded(values[self._output])

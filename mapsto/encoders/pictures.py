@@ -29,6 +29,7 @@ from mapsto.core.errors import ConfigError, ModelError
 from mapsto.encoders import hub
 from mapsto.encoders.fitting import UNUSED, Loaded
 from mapsto.encoders.preparing import prepared
+from mapsto.nn.colours import Colours
 
 POOLINGS = ("pooler", "cls", "mean")
 
@@ -63,8 +64,7 @@ class Pictures(Encoder):
         if pooling != "pooler" and "pooler" in dict(self.model.named_children()):
             self.model.pooler = None  # nothing reads it
         self._patch = config.get("patch_size")
-        self.register_buffer("_mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.colours = Colours(mean, std)
 
     @property
     def entry(self) -> nn.Module:
@@ -74,17 +74,15 @@ class Pictures(Encoder):
     @property
     def depths(self) -> Sequence[nn.Module]:
         """Its blocks, or the stages of what has stages: of the lists of modules that lie in no other, the one that weighs most."""
-        lists = {name: m for name, m in self.model.named_modules() if isinstance(m, nn.ModuleList)}
-        outer = [m for name, m in lists.items() if not any(name.startswith(f"{o}.") for o in lists)]
-        return list(max(outer, key=lambda m: sum(p.numel() for p in m.parameters()), default=[]))
+        return hub.heaviest(self.model)
 
     def forward(self, batch: Batch) -> Encoded:
         """`pixels` (B, 3, S, S) uint8."""
         for module in self.model.modules():
             if isinstance(module, _BatchNorm):
                 module.eval()  # whatever the rest is in
-        pixels = (batch["pixels"].float() - self._mean) / self._std
-        found = self.model(pixel_values=pixels.contiguous(memory_format=torch.channels_last))
+        pixels = self.colours(batch["pixels"])
+        found = self.model(pixel_values=pixels)
         rows, grid, before = places(found.last_hidden_state, pixels.shape[-1], self._patch)
         if self.pooling == "pooler":
             pooled = found.pooler_output.flatten(1)

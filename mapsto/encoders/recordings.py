@@ -73,9 +73,7 @@ class Recordings(Encoder):
     @property
     def depths(self) -> Sequence[nn.Module]:
         """Its blocks: of the lists of modules that lie in no other, the one that weighs most."""
-        lists = {name: m for name, m in self.model.named_modules() if isinstance(m, nn.ModuleList)}
-        outer = [m for name, m in lists.items() if not any(name.startswith(f"{o}.") for o in lists)]
-        return list(max(outer, key=lambda m: sum(p.numel() for p in m.parameters()), default=[]))
+        return hub.heaviest(self.model)
 
     def forward(self, batch: Batch) -> Encoded:
         """`signal` (N, S) int16; of each window the rows that the model gives for it."""

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from mapsto.core.contracts import Batch, Cache
 from mapsto.core.errors import ConfigError
-from mapsto.encoders.stack import Stack
+from mapsto.encoders.stack import Stack, Worded
 from mapsto.encoders.transformer import Entry, check, fits
 from mapsto.nn.recurrence import Packing, packing
 from mapsto.nn.recurrence import Recurrent as Block
 
 
 @final
-class Recurrent(Stack):
+class Recurrent(Stack, Worded):
     """Words ↦ Encoded through `depth` LSTMs.
 
     Args:

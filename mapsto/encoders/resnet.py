@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, final
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mapsto.core.contracts import Batch, Encoded, Encoder
 from mapsto.core.errors import ConfigError
+from mapsto.encoders.module import encoded
+from mapsto.nn.colours import Colours
 
 STAGES = 4
 _SMALL = 64  # pixels up to which the stem keeps the size
@@ -84,6 +85,7 @@ class Resnet(Encoder):
                 blocks.append(Residual(before, wide, 2 if i and not j else 1))
                 before = wide
         self.blocks = nn.ModuleList(blocks)
+        self.colours = Colours([_MEAN] * 3, [_STD] * 3)
 
     @property
     def entry(self) -> nn.Module:
@@ -97,13 +99,10 @@ class Resnet(Encoder):
 
     def forward(self, batch: Batch) -> Encoded:
         """`pixels` (B, 3, S, S) from 0 to 255, bytes or float; rows are the places of the last map, `pooled` their mean."""
-        x = ((batch["pixels"].float() - _MEAN) / _STD).contiguous(memory_format=torch.channels_last)
-        x = self.stem(x)
+        x = self.stem(self.colours(batch["pixels"]))
         for block in self.blocks:
             x = block(x)
-        rows = x.flatten(2).transpose(1, 2)
-        lengths = torch.full((len(x),), rows.shape[1], device=x.device)
-        return Encoded(rows.flatten(0, 1), lengths, rows.float().mean(1), (x.shape[2], x.shape[3]))
+        return encoded(x)
 
     def spec(self) -> dict[str, Any]:
         """The constructor's arguments."""

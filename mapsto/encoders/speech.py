@@ -8,17 +8,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mapsto.core.contracts import Batch, Encoded, Staged
+from mapsto.core.contracts import Batch
 from mapsto.core.errors import ConfigError
+from mapsto.encoders.stack import Stack
 from mapsto.nn.mel import LEAST, Mel
-from mapsto.nn.pooling import POOLINGS, pool
+from mapsto.nn.pooling import POOLINGS
 from mapsto.nn.positions import angles
 from mapsto.nn.ragged import layout, places
 from mapsto.nn.transformer import Block
@@ -53,7 +53,7 @@ class Front(nn.Module):
 
 
 @final
-class Speech(Staged):
+class Speech(Stack):
     """Recordings ↦ Encoded, a row for each 20 ms.
 
     Args:
@@ -76,35 +76,16 @@ class Speech(Staged):
         super().__init__()
         self.width, self.pooling, self.attends = width, pooling, frozenset({"full"})
         self._turn = width // heads
-        self.front = Front(rate, mels, width)
+        self.embed = Front(rate, mels, width)
         self.blocks = nn.ModuleList(
             Block(width, heads, inner, norm="pre", activation="gelu", epsilon=1e-5, dropout=dropout)
             for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width)
 
-    @property
-    def entry(self) -> nn.Module:
-        """The bands and the convolutions."""
-        return self.front
-
-    @property
-    def depths(self) -> Sequence[nn.Module]:
-        """The blocks."""
-        return list(self.blocks)
-
     def below(self, batch: Batch, depth: int) -> Tensor:
         """(N, D) rows after the convolutions and the first `depth` blocks."""
-        return self._through(self.front(batch["signal"], batch["lengths"]), batch, 0, depth)
-
-    def above(self, rows: Tensor, batch: Batch, depth: int) -> Encoded:
-        """The blocks from `depth` on, the norm and the pooling."""
-        rows, lengths = self.norm(self._through(rows, batch, depth, len(self.blocks))), batch["lengths"]
-        return Encoded(rows, lengths, pool(rows, lengths, batch.get("windows"), self.pooling))
-
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return dict(self._spec)
+        return self._through(self.embed(batch["signal"], batch["lengths"]), batch, 0, depth)
 
     def _through(self, rows: Tensor, batch: Batch, start: int, stop: int) -> Tensor:
         if start == stop:

@@ -1,4 +1,4 @@
-"""What our own encoders of words share: an entry, blocks one after the other, a norm, a pooling."""
+"""What our own encoders of sequences share: an entry, blocks one after the other, a norm, a pooling; of words also the table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mapsto.core.contracts import Batch, Encoded, Incremental, Lexical, Staged
 from mapsto.nn.pooling import pool
 
 
-class Stack(Staged, Lexical, Incremental):
+class Stack(Staged):
     """`embed`, `blocks`, `norm` and `pooling`, which the constructor sets, and its arguments as `_spec`."""
 
     embed: Any
@@ -24,16 +24,9 @@ class Stack(Staged, Lexical, Incremental):
     @property
     @final
     def entry(self) -> nn.Module:
-        """ids ↦ (N, D)."""
+        """What a batch holds ↦ (N, D)."""
         entry: nn.Module = self.embed
         return entry
-
-    @property
-    @final
-    def words(self) -> Tensor:
-        """(V, D)."""
-        table: Tensor = self.embed.words.weight
-        return table
 
     @property
     @final
@@ -55,3 +48,16 @@ class Stack(Staged, Lexical, Incremental):
     @abstractmethod
     def _through(self, rows: Tensor, batch: Batch, start: int, stop: int) -> Tensor:
         """The blocks `start` … `stop - 1`, on rows in the batch's order."""
+
+
+class Worded(Lexical, Incremental):
+    """An encoder whose `embed` holds the table of words."""
+
+    embed: Any
+
+    @property
+    @final
+    def words(self) -> Tensor:
+        """(V, D)."""
+        table: Tensor = self.embed.words.weight
+        return table

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mapsto.core.contracts import Batch, Cache
 from mapsto.core.errors import ConfigError, DataError, listing, suggestion
-from mapsto.encoders.stack import Stack
+from mapsto.encoders.stack import Stack, Worded
 from mapsto.nn.pooling import POOLINGS
 from mapsto.nn.positions import angles, sinusoids
 from mapsto.nn.ragged import layout, places
@@ -59,7 +59,7 @@ class Entry(nn.Module):
 
 
 @final
-class Transformer(Stack):
+class Transformer(Stack, Worded):
     """Words ↦ Encoded through `depth` blocks of `heads` heads.
 
     Args:

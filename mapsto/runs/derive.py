@@ -14,7 +14,7 @@ from mapsto.engine.infer import moved
 from mapsto.runs.config import TransferConfig
 from mapsto.runs.plan import Plan
 from mapsto.runs.prepare import Start, Table, sample
-from mapsto.runs.rungs import KEPT_BYTES, Costs, chosen, sizes_of
+from mapsto.runs.rungs import KEPT_BYTES, Costs, chosen, class_sizes
 from mapsto.strategies import contrast
 from mapsto.strategies.ladder import Rung
 from mapsto.strategies.tune import Tuning
@@ -36,7 +36,7 @@ def derive(request: TransferConfig, table: Table, start: Start) -> Plan:
     costs = _costs(table, start, pace)
     budget, why_budget = _budget(request, table, costs)
     rows, why_rows = _rows(request, table, costs, budget)
-    few = bool(sizes := sizes_of(table)) and contrast.suits(table.labels.kind, sizes)
+    few = bool(sizes := class_sizes(table)) and contrast.suits(table.labels.kind, sizes)
     share, split, why_split = _split(request, table, rows, few)
     learn = max(1, round(rows * (1 - share)))
     rungs, why_rungs = chosen(request, table, start, machine, costs, learn, sizes if few else [], budget)

@@ -84,7 +84,7 @@ class Data:
 
     def fingerprints(self) -> dict[str, str]:
         """What a resumed run must find unchanged."""
-        found = {"text": self.text, "tokenizer": self.store.manifest["tokenizer"]}
+        found = {"data": self.text, "codec": self.store.manifest["tokenizer"]}
         return found if self.source is None else {**found, "source": self.source.sha256}
 
     def options(self) -> dict[str, Any]:

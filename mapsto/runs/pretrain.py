@@ -41,8 +41,8 @@ class Plan:
     """What was resolved beside the request; `plain` and `load` carry it through a file."""
 
     machine: Machine
-    text: str  # sha256
-    tokenizer: str  # sha256
+    data: str  # sha256
+    codec: str  # sha256 of the tokenizer, or of how pictures are read
     steps: int = option(above=0, help="updates")
     head: int = option(0, least=0, help="updates before them, of a new head alone")
     probe: str | None = None  # sha256
@@ -124,7 +124,7 @@ def _planned(request: PretrainConfig, data: Any, place: Place | None, derived: A
     known = (place.plan(request) if place is not None else None) or request.plan
     plan = derived(request, data) if known is None else Plan.load(known)
     now = data.fingerprints()
-    marks = ("text", "tokenizer", "probe", "source", "vectors")
+    marks = ("data", "codec", "probe", "source", "vectors")
     if other := [name for name in marks if now.get(name) != getattr(plan, name)]:
         raise OutputError(
             f"the {' and the '.join(other)} changed since this run was planned; choose another out to start anew"
@@ -147,7 +147,7 @@ def _derived(request: PretrainConfig, data: Text) -> Plan:
         health.looks(data, takes.steps).reason(),
     )
     marks = data.fingerprints()
-    return Plan(machine, marks["text"], marks["tokenizer"], takes.steps, takes.head, marks.get("probe"), budget=takes.budget,
+    return Plan(machine, marks["data"], marks["codec"], takes.steps, takes.head, marks.get("probe"), budget=takes.budget,
                 seconds=takes.seconds, memory=takes.memory, reasons=reasons, source=marks.get("source"),
                 vectors=marks.get("vectors"))  # fmt: skip
 

@@ -48,7 +48,7 @@ def chosen(
     if request.strategy in ("zero-shot", "frozen"):
         return (request.strategy,), (("rungs", request.strategy, "asked for"),)
     blocks = bool(start.encoder.depths)
-    tuning = _Tuning(request, table, start, machine, costs, learn, few or sizes_of(table))
+    tuning = _Tuning(request, table, start, machine, costs, learn, few or class_sizes(table))
     rungs: list[Rung] = ["zero-shot"] if named and not few and request.strategy == "auto" else []
     rungs.append("frozen")
     if request.strategy != "auto" or few:
@@ -70,7 +70,7 @@ def chosen(
     return tuple(rungs), (("rungs", climbed, "each starts from the best one before it"), *tuning.reasons())
 
 
-def sizes_of(table: Table) -> list[int]:
+def class_sizes(table: Table) -> list[int]:
     """Training rows of each class; empty for what has none."""
     if table.labels.kind not in ("single", "ordinal"):
         return []

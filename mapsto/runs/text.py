@@ -74,7 +74,7 @@ class Text:
 
     def fingerprints(self) -> dict[str, str]:
         """sha256 of each thing that a run's result depends on."""
-        found = {"text": self.text, "tokenizer": str(self.store.manifest["tokenizer"])}
+        found = {"data": self.text, "codec": str(self.store.manifest["tokenizer"])}
         found |= {} if self.labelled is None else {"probe": self.labelled.fingerprint}
         found |= {} if self.start is None else {"source": self.start.sha256}
         return found if self.table is None else {**found, "vectors": self.table.sha256}

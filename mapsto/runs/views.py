@@ -92,7 +92,7 @@ class Pictures:
     def fingerprints(self) -> dict[str, str]:
         """sha256 of what the result depends on."""
         spec = json.dumps(self.codec.spec(), sort_keys=True).encode()
-        return {"text": self.rows.fingerprint, "tokenizer": hashlib.sha256(spec).hexdigest()}
+        return {"data": self.rows.fingerprint, "codec": hashlib.sha256(spec).hexdigest()}
 
     def loader(self) -> Loader:
         """The steps of a run."""
@@ -198,7 +198,7 @@ def derived(request: PretrainConfig, data: Pictures) -> Plan:
     )  # fmt: skip
     marks = data.fingerprints()
     memory = 16.0 * count + 6e8 + 2 * data.batch * data.codec.size**2 * encoder.width * 4.0
-    return Plan(machine, marks["text"], marks["tokenizer"], steps, budget=budget, seconds=steps / pace, memory=memory,
+    return Plan(machine, marks["data"], marks["codec"], steps, budget=budget, seconds=steps / pace, memory=memory,
                 reasons=reasons)  # fmt: skip
 
 
