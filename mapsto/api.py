@@ -206,6 +206,8 @@ def embed(model: Model | str, data: Any, out: str | None = None, online: bool = 
         source = open_source(data, "data")
         known = inputs_of(held.facts.data.get("columns", {}))
         named: dict[str, Any] = {what: [n for n in names[:1] if n in source.columns] for what, names in known.items()}
+        if held.mapping.codec.modality == "table":
+            named = {"table": held.mapping.codec.spec()["names"]}
         examples = read(source, infer(source, **named), "data").examples
     vectors = held.embed(examples)
     if out is None:

@@ -11,6 +11,8 @@ from torch import nn
 import mapsto
 from mapsto.media import pictures
 
+KINDS, SUFFIX = ("lying", "standing"), ".png"
+
 
 def stripes(kind: str, seed: int) -> bytes:
     """Dark stripes on noise, lying or standing, as a PNG file of 24 × 24 pixels."""
@@ -23,10 +25,10 @@ def stripes(kind: str, seed: int) -> bytes:
 
 def folder(root: Path, count: int = 12, first: int = 0) -> Path:
     """`count` files of each kind in a folder of its own."""
-    for kind in ("lying", "standing"):
+    for kind in KINDS:
         (root / kind).mkdir(parents=True)
         for i in range(first, first + count):
-            (root / kind / f"{i:03d}.png").write_bytes(stripes(kind, i))
+            (root / kind / f"{i:03d}{SUFFIX}").write_bytes(stripes(kind, i))
     return root
 
 

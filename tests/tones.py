@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 import mapsto
 
+KINDS, SUFFIX = ("high", "low"), ".wav"
 RATE = 4000
 
 
@@ -37,10 +38,10 @@ def clip(kind: str, seed: int) -> bytes:
 
 def folder(root: Path, count: int = 12, first: int = 0) -> Path:
     """`count` files of each kind in a folder of its own."""
-    for kind in ("high", "low"):
+    for kind in KINDS:
         (root / kind).mkdir(parents=True)
         for i in range(first, first + count):
-            (root / kind / f"{i:03d}.wav").write_bytes(clip(kind, i))
+            (root / kind / f"{i:03d}{SUFFIX}").write_bytes(clip(kind, i))
     return root
 
 

@@ -5,6 +5,7 @@ Everything heavy is imported inside, so that help and faults answer at once.
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -91,12 +92,12 @@ def predict(request: Namespace) -> int:
         return _foreseen(request, model)
     if request.data:
         return _told(api.predict(model, request.data, request.out), request.json)
-    texts = _in_pairs(request.texts) if model.mapping.codec.spec().get("pair") else request.texts
-    answers = model.predict(texts)
+    pairs, rows = model.mapping.codec.spec().get("pair"), model.mapping.codec.modality == "table"
+    answers = model.predict(_in_pairs(request.texts) if pairs else _as_rows(request.texts) if rows else request.texts)
     if request.json:
         show.document([answer.plain() for answer in answers])
         return 0
-    said = [text if isinstance(text, str) else "\t".join(text) for text in texts]
+    said = map("\t".join, _in_pairs(request.texts)) if pairs else request.texts
     return _lines([f"{_brief(answer.plain())}\t{text}" for answer, text in zip(answers, said, strict=True)])
 
 
@@ -204,6 +205,21 @@ def _in_pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
             f"mapsto predict: this model reads pairs, so it takes an even number of texts, got {len(texts)}"
         )
     return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _as_rows(texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of a table by column."""
+    found = []
+    for text in texts:
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise ConfigError("mapsto predict: expected a row as a JSON object, such as '{\"age\": 41, \"city\": \"Rome\"}', got "
+                              f"{text[:40]!r}; or give --data FILE")  # fmt: skip
+        found.append(row)
+    return found
 
 
 def _foreseen(request: Namespace, model: Model) -> int:

@@ -173,7 +173,7 @@ def heldout(keys: NDArray[np.uint64], share: float, seed: int) -> NDArray[np.boo
     assert 0 < share < 1
     numbers = random.salted(keys, seed, "heldout")
     if not len(numbers) or numbers.min() == numbers.max():
-        raise DataError(f"corpus: {len(keys):,} documents and no two that differ; nothing can be held out, so give "
+        raise DataError(f"data: {len(keys):,} examples and no two that differ; nothing can be held out, so give "
                         "more text or validation data")  # fmt: skip
     edge = np.clip(np.uint64(share * 2.0**64), numbers.min(), numbers.max() - np.uint64(1))
     return np.asarray(numbers <= edge)

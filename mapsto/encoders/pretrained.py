@@ -33,7 +33,16 @@ from mapsto.encoders.sources import Origin
 from mapsto.encoders.transformer import Transformer
 from mapsto.encoders.words import Words
 
-OWN = ("transformer", "recurrent", "convnet", "words", "resnet", "module", "speech")  # encoders that need no other one
+OWN = (
+    "transformer",
+    "recurrent",
+    "convnet",
+    "words",
+    "resnet",
+    "module",
+    "speech",
+    "columns",
+)  # encoders that need no other one
 BLANK = "random weights"  # the source of a model that has none
 TOLERANCE = 1e-5  # of the largest value, in float32
 _OTHERS = {"image": pictures.load, "audio": recordings.load}
@@ -71,6 +80,7 @@ class Pretrained:
     sha256: str  # of the encoder's tensors, by `fingerprint`
     route: Route
     codec: Mapping[str, Any] = field(default_factory=lambda: {"name": "text"})  # of `tokenizer`: menu name, spec
+    blank: bool = False  # whether its weights are random ones
 
 
 def load(origin: Origin) -> Pretrained:
@@ -168,17 +178,18 @@ def _own(origin: Origin, where: str) -> Pretrained:
     except (TypeError, RuntimeError, KeyError, OSError) as fault:
         why = str(fault).splitlines()[0]
         raise ModelError(f"{where}: its weights do not fit its encoder ({why}); make it again") from fault
+    blank = (whole.get("source") or {}).get("name") == BLANK and not whole.get("strategy")
     return Pretrained(
         encoder=encoder.eval(), origin=origin, config={"model_type": "mapsto"}, limit=spec["limit"], usual=spec["limit"],
         tokenizer=_tokenizer(origin, spec["vocabulary"]) if words is None else words, pooling=spec["pooling"],
         normalize=isinstance(encoder, Words), types=spec["types"] > 1, loaded=tuple(sorted(state)), unused={}, share=1.0,
-        sha256=fingerprint(encoder.state_dict()), route=Route(encoder.name, _made(encoder, whole), None),
-        codec={"name": "text"} if words is None else codec,
+        sha256=fingerprint(encoder.state_dict()), route=Route(encoder.name, _made(encoder, blank), None),
+        codec={"name": "text"} if words is None else codec, blank=blank,
     )  # fmt: skip
 
 
-def _made(encoder: Encoder, head: Mapping[str, Any]) -> str:
-    if (head.get("source") or {}).get("name") == BLANK:
+def _made(encoder: Encoder, blank: bool) -> str:
+    if blank:
         return "random weights, which have learnt nothing yet"
     return "the operations of a module, written down" if encoder.name == "module" else "pretrained by Mapsto itself"
 

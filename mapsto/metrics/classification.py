@@ -30,6 +30,19 @@ def single(predicted: Codes, actual: Codes, classes: int, counts: Floats) -> dic
     return {"accuracy": _share(predicted == actual, counts), "macro_f1": _macro_f1(*sums)}
 
 
+def auc(scores: Floats, actual: Flags, counts: Floats) -> Floats:
+    """Area under the ROC curve: how often a row of the second class scores above one of the first, a tie counting half (Hanley and
+    McNeil 1982); 0.5 where a resample lacks one of them. scores and actual (B,) ↦ (R,).
+    """
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.diff(scores[order], prepend=np.nan) != 0)  # of rows that score alike
+    counted, second = counts[:, order].astype(np.float64), actual[order]
+    above, below = (np.add.reduceat(counted * part, starts, axis=1) for part in (second, ~second))
+    wins = (above * (below.cumsum(1) - below / 2)).sum(1)
+    pairs = above.sum(1) * below.sum(1)
+    return np.where(pairs > 0, _over(wins, pairs), 0.5)
+
+
 def ordinal(predicted: Codes, actual: Codes, classes: int, counts: Floats) -> dict[str, Floats]:
     """Quadratic-weighted kappa, then accuracy, macro-F1 and −(mean distance in places), of ordered classes.
 

@@ -9,9 +9,13 @@ leak       a row of a causal or masked encoder changes with a token that it may 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
+
+from mapsto.engine.drive import Look
+from mapsto.engine.watch import Past
 
 Looks = Sequence[Mapping[str, Any]]  # figures by name, with `step`; the latest last
 Steps = Sequence[Mapping[str, Any]]  # `step`, `loss`, `norm`: those since the last look and some before
@@ -28,6 +32,23 @@ def found(looks: Looks, steps: Steps) -> dict[str, str]:
     """Name ↦ sentence of each alarm that the latest look gives reason for."""
     said = {name: alarm(looks, steps) for name, alarm in _ALARMS.items()}
     return {name: line for name, line in said.items() if line is not None}
+
+
+def look(figures: Mapping[str, float], past: Past) -> Look:
+    """The figures of a look with the mean training loss since the one before, and the alarms that were not raised before."""
+    before = earlier(past)
+    since = before[-1]["step"] if before else 0
+    losses = [step["loss"] for step in past.steps if step["step"] > since]
+    now = {**figures, "train_loss": sum(losses) / len(losses)}
+    raised = {event["event"] for event in past.events}
+    notes = found([*before, {**now, "step": past.steps[-1]["step"]}], past.steps)
+    return Look(now, {name: line for name, line in notes.items() if name not in raised})
+
+
+def earlier(past: Past) -> list[dict[str, Any]]:
+    """The looks so far."""
+    return [{name: math.nan if value is None else value for name, value in event.items()}
+            for event in past.events if event["event"] == "valid"]  # fmt: skip
 
 
 def spikes(losses: Sequence[float]) -> list[int]:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from mapsto.bundle.format import HEAD, Facts
+from mapsto.bundle.save import save
 from mapsto.codecs.audio import AudioCodec
-from mapsto.core import random
-from mapsto.core.contracts import Mapping
+from mapsto.codecs.columns import ColumnsCodec
+from mapsto.core import files, random
+from mapsto.core.contracts import Encoder, Mapping
 from mapsto.core.errors import ConfigError
+from mapsto.data.columns import Columns as Read
+from mapsto.data.rows import Rows
+from mapsto.encoders import sources
+from mapsto.encoders.columns import Columns
+from mapsto.encoders.pretrained import BLANK, fingerprint
+from mapsto.encoders.sources import Origin
 from mapsto.encoders.speech import Speech
+
+TABLE = {"width": 64, "depth": 3, "heads": 8, "inner": 168, "dropout": 0.1}  # 168: 2/3 of 4 D, gated
 
 
 def blank(name: str, seed: int, shape: dict[str, Any]) -> Mapping:
@@ -22,10 +36,37 @@ def blank(name: str, seed: int, shape: dict[str, Any]) -> Mapping:
     if name != Speech.name:
         raise ConfigError(f"blank: {name!r} is not made from random weights alone, only {Speech.name!r} is; `mapsto pretrain` makes "
                           "encoders of texts")  # fmt: skip
+    made = _drawn(Speech, seed, shape)
+    return Mapping(AudioCodec(made.spec()["rate"]), made)
+
+
+def source(columns: Read, train: Rows, seed: int) -> Origin:
+    """Random weights for the columns of a table, in the shape that its training rows want, or for recordings; kept as a folder
+    in the cache.
+
+    Raises:
+        ConfigError: columns of which a pretrained source has to be named.
+        DataError: none of the columns tells rows apart.
+    """
+    if columns.modality == AudioCodec.modality:
+        made = blank(Speech.name, seed, {})
+    elif columns.modality == ColumnsCodec.modality:
+        codec = ColumnsCodec.fit(train.examples, columns.inputs)
+        made = Mapping(codec, _drawn(Columns, seed, {"numbers": codec.numbers, "sizes": codec.sizes, **TABLE}))
+    else:
+        raise ConfigError(f"the column {columns.inputs[0]!r} holds {columns.modality}: name a source that reads it with --from, such as "
+                          "what `mapsto pretrain` wrote")  # fmt: skip
+    said = json.dumps(made.codec.spec(), sort_keys=True) + fingerprint(made.encoder.state_dict())
+    folder = files.cache_folder("blank", hashlib.sha256(said.encode()).hexdigest()[:32])
+    if not (folder / HEAD).is_file():
+        save(made, folder, Facts(source={"name": BLANK}), replace=True)
+    return replace(sources.find(str(folder)), name=BLANK, how=f"drawn by the seed {seed}, as no source was named")
+
+
+def _drawn(kind: type[Encoder], seed: int, shape: dict[str, Any]) -> Encoder:
     with torch.random.fork_rng(devices=[]):
         random.seed_torch(seed, "blank")
         try:
-            made = Speech(**shape).eval()
+            return kind(**shape).eval()
         except TypeError as fault:
-            raise ConfigError(f"blank: {name} takes no such shape: {str(fault).rpartition('() ')[2]}") from fault
-    return Mapping(AudioCodec(made.spec()["rate"]), made)
+            raise ConfigError(f"blank: {kind.name} takes no such shape: {str(fault).rpartition('() ')[2]}") from fault

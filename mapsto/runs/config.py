@@ -9,7 +9,7 @@ from mapsto.core.config import option
 from mapsto.core.durations import Duration
 from mapsto.core.errors import ConfigError, listing
 
-STRATEGIES = ("auto", "zero-shot", "frozen", "contrast", "mlp", "partial", "lora", "full")
+STRATEGIES = ("auto", "zero-shot", "frozen", "contrast", "mlp", "partial", "lora", "full", "boosted")
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,15 @@ class TransferConfig:
         help="labelled data: a CSV, TSV, JSONL or Parquet file, a datasets folder, or a folder of pictures or recordings for each class"
     )
     target: str | None = option(None, help="the column to predict; a folder of folders needs none")
-    source: str = option("minilm", help="the pretrained model: an alias, a folder, a bundle or a hub id")
+    source: str | None = option(
+        None,
+        help="the pretrained model: an alias, a folder, a bundle or a hub id; otherwise minilm, and random weights for tables",
+    )
     out: str | None = option(None, help="the folder to write the model and the run to; it also makes the run resumable")
     test: str | None = option(None, help="held-out data that nothing is fitted or chosen on")
     valid: str | None = option(None, help="validation data; otherwise a part of the training data is set aside")
     text: tuple[str, ...] | None = option(None, help="the text column, or two for a pair")
+    table: tuple[str, ...] | None = option(None, help="the columns of numbers, categories and dates")
     image: str | None = option(None, help="the column of pictures: paths, or the bytes of files")
     audio: str | None = option(None, help="the column of recordings: paths, or the bytes of files")
     task: str | None = option(
@@ -54,7 +58,8 @@ class TransferConfig:
 
 WORDS = ("skipgram", "cbow")  # objectives whose model is a table of word vectors
 PICTURES = ("simclr",)  # objectives that learn from pictures
-OBJECTIVES = ("masked", "causal", "permuted", "denoise", *WORDS, *PICTURES)
+TABLES = ("columns",)  # objectives that learn from numbers and categories
+OBJECTIVES = ("masked", "causal", "permuted", "denoise", *WORDS, *PICTURES, *TABLES)
 UNITS = ("token", "word", "span")
 NETS = ("transformer", "recurrent", "convnet")
 SIZES = ("tiny", "small", "base")
@@ -65,10 +70,12 @@ class PretrainConfig:
     """The request of `mapsto pretrain`. `None` means: derive it and say why."""
 
     data: tuple[str, ...] = option(
-        help="text: files, folders or globs of .txt, .jsonl, .parquet, .csv, also .gz and .zst; or a folder or table of pictures"
+        help="text: files, folders or globs of .txt, .jsonl, .parquet, .csv, also .gz and .zst; or a folder or table of pictures, or a table"
     )
     objective: str = option(
-        "masked", choices=OBJECTIVES, help="what is learnt from the text, or (simclr) from pictures"
+        "masked",
+        choices=OBJECTIVES,
+        help="what is learnt from the text, (simclr) from pictures, or (columns) from a table",
     )
     source: str | None = option(
         None, help="the model to go on from: what pretrain wrote, an alias, a folder or a hub id; else a new one"
@@ -95,9 +102,11 @@ class PretrainConfig:
     context: int | None = option(None, least=8, help="the most positions of a window")
     width: int | None = option(None, least=8, help="of the encoder's rows, or of a word's vector")
     depth: int | None = option(None, least=1, help="blocks")
-    batch: int | None = option(None, least=8, help="positions, or pictures, in one update")
+    batch: int | None = option(None, least=8, help="positions, pictures or rows in one update")
     rate: float | None = option(None, above=0, help="the peak learning rate")
     image: str | None = option(None, help="the column of pictures: paths, or the bytes of files (simclr)")
+    table: tuple[str, ...] | None = option(None, help="the columns to learn from; otherwise all (columns)")
+    target: str | None = option(None, help="a column to leave out, since it will be predicted (columns)")
     pixels: int | None = option(None, least=16, most=512, help="along the edge of a picture (simclr)")
     optimiser: str | None = option(None, choices=("adamw", "muon"), help="the update rule")
     window: int | None = option(None, least=1, help="the most words to either side of a word (skipgram, cbow)")
@@ -137,7 +146,8 @@ class PretrainConfig:
 
 
 def _kind(objective: str) -> str:
-    return "words" if objective in WORDS else "pictures" if objective in PICTURES else "tokens"
+    kinds = {"words": WORDS, "pictures": PICTURES, "rows": TABLES}
+    return next((kind for kind, names in kinds.items() if objective in names), "tokens")
 
 
 _OF: dict[str, tuple[str, ...]] = {
@@ -158,9 +168,10 @@ _OF: dict[str, tuple[str, ...]] = {
         ),
         ("tokens",),
     ),
-    **dict.fromkeys(("depth", "batch"), ("tokens", "pictures")),
+    **dict.fromkeys(("depth", "batch"), ("tokens", "pictures", "rows")),
     **dict.fromkeys(("source", "vocabulary", "document", "text", "duplicates"), ("tokens", "words")),
     **dict.fromkeys(("image", "pixels"), ("pictures",)),
+    **dict.fromkeys(("table", "target"), ("rows",)),
 }
 """Option ↦ the kinds of objectives that it says something to, where that is not all of them."""
 

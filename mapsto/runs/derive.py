@@ -14,7 +14,7 @@ from mapsto.engine.infer import moved
 from mapsto.runs.config import TransferConfig
 from mapsto.runs.plan import Plan
 from mapsto.runs.prepare import Start, Table, sample
-from mapsto.runs.rungs import KEPT_BYTES, Costs, chosen, class_sizes
+from mapsto.runs.rungs import KEPT_BYTES, WHOLE, Costs, chosen, class_sizes
 from mapsto.strategies import contrast
 from mapsto.strategies.ladder import Rung
 from mapsto.strategies.tune import Tuning
@@ -36,7 +36,11 @@ def derive(request: TransferConfig, table: Table, start: Start) -> Plan:
     costs = _costs(table, start, pace)
     budget, why_budget = _budget(request, table, costs)
     rows, why_rows = _rows(request, table, costs, budget)
-    few = bool(sizes := class_sizes(table)) and contrast.suits(table.labels.kind, sizes)
+    few = (
+        bool(sizes := class_sizes(table))
+        and start.codec.modality != "table"
+        and contrast.suits(table.labels.kind, sizes)
+    )
     share, split, why_split = _split(request, table, rows, few)
     learn = max(1, round(rows * (1 - share)))
     rungs, why_rungs = chosen(request, table, start, machine, costs, learn, sizes if few else [], budget)
@@ -107,7 +111,7 @@ def _split(request: TransferConfig, table: Table, rows: int, few: bool) -> tuple
     by = "time" if request.time else "grouped" if request.group else "stratified"
     if table.valid is not None:
         return 0.0, by, "given in a file of its own"
-    if request.strategy in ("zero-shot", "frozen", "contrast", "mlp"):
+    if request.strategy in (*WHOLE, "contrast", "mlp"):
         return 0.0, by, f"strategy {request.strategy!r} is asked for: nothing is chosen by validation"
     if few:
         return 0.0, by, "too few rows to set any aside; the rungs are those that few rows are known to bear"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, final
 
@@ -91,23 +91,16 @@ class Health:
 
     def __call__(self, past: Past) -> Look:
         """Figures, the deciding one first; alarms that were not raised before; at times a sample."""
-        before = [{name: math.nan if value is None else value for name, value in event.items()}
-                  for event in past.events if event["event"] == "valid"]  # fmt: skip
-        since = before[-1]["step"] if before else 0
-        losses = [step["loss"] for step in past.steps if step["step"] > since]
-        figures = {**self._figures(self.planned.positions), "train_loss": sum(losses) / len(losses)}
-        if not before and self._objective.demands in ("causal", "mask"):
+        figures, number = self._figures(self.planned.positions), len(alarms.earlier(past)) + 1
+        if number == 1 and self._objective.demands in ("causal", "mask"):
             shown = next(text.looks(self._objective, self._held))
             with self._machine.autocast():
                 figures["leak"] = leak(self._encoder, shown)
-        now = {**figures, "step": past.steps[-1]["step"]}
-        raised = {event["event"] for event in past.events}
-        notes = {name: line for name, line in alarms.found([*before, now], past.steps).items() if name not in raised}
-        number = len(before) + 1
+        look = alarms.look(figures, past)
         if not number & (number - 1):  # 1, 2, 4, 8, …
             sample = samples.line(self._data, self._objective, self._encoder, self._machine)
-            notes |= {"sample": sample} if sample else {}
-        return Look(figures, notes)
+            return replace(look, notes={**look.notes, **({"sample": sample} if sample else {})})
+        return look
 
     def last(self) -> dict[str, float]:
         """The figures of a look at as much text as is ever looked at."""

@@ -21,12 +21,13 @@ from mapsto.data.split import shots
 from mapsto.encoders import pretrained, sources
 from mapsto.encoders.pretrained import Pretrained
 from mapsto.encoders.sources import Origin
-from mapsto.runs import reading
+from mapsto.runs import blank, reading
 from mapsto.runs.config import TransferConfig
 from mapsto.runs.plan import Reason
 from mapsto.tasks.classify import Classify
 from mapsto.tasks.regress import Regress
 
+USUAL = "minilm"  # the source of texts where none is named
 SKEWED = 10.0  # largest class over smallest, from which classes are weighed; below, weighing gained nothing where it was tried
 
 
@@ -72,8 +73,8 @@ def read(request: TransferConfig, data: Mapping[str, Any] | None = None) -> Tabl
     target = request.target or opened["train"].target
     if target is None:
         raise ConfigError("target: name the column to predict; only a folder of folders, one for each class, has none")
-    columns = infer(opened["train"], text=request.text, image=request.image, audio=request.audio, target=target,
-                    task=request.task, order=request.order, group=request.group, time=request.time)  # fmt: skip
+    columns = infer(opened["train"], text=request.text, image=request.image, audio=request.audio, table=request.table,
+                    target=target, task=request.task, order=request.order, group=request.group, time=request.time)  # fmt: skip
     if request.pair != "auto" and len(columns.inputs) < 2:
         raise ConfigError(f"pair {request.pair!r} needs two text columns, and there is {columns.inputs[0]!r} alone; "
                           "name both with text, or leave pair out")  # fmt: skip
@@ -130,7 +131,7 @@ def start(request: TransferConfig, table: Table) -> Start:
         ModelError, NetworkError: the source is not there, damaged, or does not fit.
         ConfigError: a max_length that the model cannot take.
     """
-    origin = sources.find(request.source, online=request.online)
+    origin = _origin(request, table)
     source = pretrained.load(origin)
     codec, encoder, reasons = reading.reader(request, table.columns, source)
     lengths = {name: codec.lengths(sample(rows)) for name, rows in table.parts().items() if rows is not None}
@@ -139,6 +140,13 @@ def start(request: TransferConfig, table: Table) -> Start:
     route = ("source", origin.name, f"{origin.how}; runs in {source.route.kind}: {source.route.reason}")
     return Start(origin, source, encoder, codec, task, sizes,
                  (route, *reading.window(request, codec, lengths["train"]), *reasons, *weighing))  # fmt: skip
+
+
+def _origin(request: TransferConfig, table: Table) -> Origin:
+    """The source that was named, or the usual one of what the columns hold."""
+    if request.source is None and table.columns.modality != "text":
+        return blank.source(table.columns, table.train, request.seed)
+    return sources.find(request.source or USUAL, online=request.online)
 
 
 def sample(rows: Rows, most: int = 2000) -> list[Any]:

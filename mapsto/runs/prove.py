@@ -32,7 +32,7 @@ class Proof:
     def __init__(self, start: Start, examples: Sequence[Any]) -> None:
         self.start, encoder = start, _inner(start.encoder)
         self.loading = checks.loaded_check(encoder, start.origin.folder)
-        probes = [one[0] if isinstance(one, tuple) else one for one in examples]
+        probes = [one[0] for one in examples] if start.codec.spec().get("pair") else examples
         anew = pretrained.load(start.origin).encoder
         self.difference, self.findings = checks.features_check(encoder, anew, single(start.codec), probes)
         self.prints = checks.prints(start.encoder)
@@ -42,8 +42,7 @@ class Proof:
         """What can be said once the last rung is done; `blank` is the score of the same climb from random weights."""
         origin, (baseline, base) = self.start.origin, verdict.plainest or ("", None)
         best = [t for t in tried if t.kept][-1]
-        groups = _groups(self.start.encoder, best.rung, rungs)
-        moved, frozen, findings = checks.moved_check(self.prints, best.candidate.mapping.encoder, groups)
+        moved, frozen, findings = self._moved(best, rungs)
         gained = tuple(Gained(t.rung, verdict.rungs[t.rung], round(t.seconds, 2), t.kept)
                        for t in tried if t.rung in verdict.rungs)  # fmt: skip
         return Receipt(
@@ -52,6 +51,12 @@ class Proof:
             frozen=frozen, metric=next(iter(best.figures), ""), rungs=gained, baseline=baseline, base=base, random=blank,
             seconds=round(seconds, 2), findings=(*self.loading.findings, *self.findings, *findings),
         )  # fmt: skip
+
+    def _moved(self, best: Tried, rungs: Sequence[Rung]) -> Any:
+        if best.rung == "boosted":  # trees, of which nothing is the source's
+            return (), 0, ()
+        groups = _groups(self.start.encoder, best.rung, rungs)
+        return checks.moved_check(self.prints, best.candidate.mapping.encoder, groups)
 
 
 def _inner(encoder: Encoder) -> Encoder:
@@ -98,7 +103,10 @@ def blank(table: Table, job: Job, rungs: Sequence[Rung], watch: Watch) -> float 
             else:
                 parameter.fill_(1.0 if name.endswith("weight") else 0.0)
     other = replace(job, source=twin, place=job.place / "blank")
-    climb = Ladder(other, [r for r in rungs if r != "zero-shot"], watch, judged=False).climb()
+    left = [r for r in rungs if r not in ("zero-shot", "boosted")]
+    if not left:
+        return None
+    climb = Ladder(other, left, watch, judged=False).climb()
     tried: list[Tried] = []
     while True:
         try:

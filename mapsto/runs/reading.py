@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 
 from mapsto.codecs import CODECS
 from mapsto.codecs.audio import AudioCodec
+from mapsto.codecs.columns import ColumnsCodec
 from mapsto.codecs.image import ImageCodec
 from mapsto.codecs.text import TextCodec
 from mapsto.codecs.words import FILE as WORDS
 from mapsto.codecs.words import WordsCodec
 from mapsto.core.contracts import Codec, Encoder
-from mapsto.core.errors import ConfigError
+from mapsto.core.errors import ConfigError, listing
 from mapsto.data.columns import Columns
 from mapsto.encoders.pretrained import Pretrained
 from mapsto.encoders.towers import Siamese
@@ -51,12 +52,10 @@ def reader(request: TransferConfig, columns: Columns, source: Pretrained) -> tup
         ConfigError: the source reads something else, or an option says nothing to it.
     """
     what, name = modality(source), source.origin.name
-    if columns.modality == "table":
-        raise ConfigError(f"source {name!r} reads {what}, and no run yet learns from a table of numbers and categories alone: name "
-                          "a column of text with --text, or one of pictures with --image")  # fmt: skip
     if what != columns.modality:
-        raise ConfigError(f"source {name!r} reads {what}, and the column {columns.inputs[0]!r} holds {columns.modality}: name a "
-                          f"source that reads {columns.modality} with --from, or a column of {what} with --{what}")  # fmt: skip
+        held = f"the column {columns.inputs[0]!r} holds" if columns.modality != "table" else "these columns are a"
+        raise ConfigError(f"source {name!r} reads {what}, and {held} {columns.modality}: name a source that reads it with --from, or a "
+                          f"column of {what} with --{what}")  # fmt: skip
     if what == "text":
         return _text(request, columns, source)
     defaults = TransferConfig("", "")
@@ -64,7 +63,18 @@ def reader(request: TransferConfig, columns: Columns, source: Pretrained) -> tup
         raise ConfigError(f"options: {' and '.join(said)} are for texts, and the column {columns.inputs[0]!r} holds {what}; leave "
                           "them out")  # fmt: skip
     codec = usual(source)
+    if isinstance(codec, ColumnsCodec):
+        codec = _matched(codec, columns, name)
     return codec, source.encoder, [("input", *_input(codec))]
+
+
+def _matched(codec: ColumnsCodec, columns: Columns, name: str) -> ColumnsCodec:
+    """The codec of a source for a table whose columns may stand in another order, with others between them."""
+    if lacking := [column for column in codec.columns if column not in columns.inputs]:
+        raise ConfigError(f"source {name!r} was made for columns that are not here: {listing(lacking)}; name a table that has them, "
+                          "or leave --from out")  # fmt: skip
+    others = {column: "the source was made without it" for column in columns.inputs if column not in codec.names}
+    return ColumnsCodec(columns.inputs, codec.spec()["columns"], {**codec.reasons, **others})
 
 
 def _input(codec: Codec) -> tuple[str, str]:
@@ -72,6 +82,10 @@ def _input(codec: Codec) -> tuple[str, str]:
     if isinstance(codec, AudioCodec):
         told = f"resampled where a file differs, as the source was made; in windows of at most {codec.limit:g} s"
         return f"one channel of {codec.rate:,} samples a second", told
+    if isinstance(codec, ColumnsCodec):
+        left = [f"{column!r} {why}" for column, why in codec.reasons.items() if column not in codec.columns]
+        told = f"left out: {listing(left, 5)}" if left else "every column is read"
+        return f"{codec.numbers:,} numbers and {len(codec.sizes):,} categories", told
     assert isinstance(codec, ImageCodec)
     square = "all of it, stretched" if codec.fit == "stretch" else "its largest square"
     part = square if codec.share == 1 else f"the middle {codec.share:.0%} of {square}"

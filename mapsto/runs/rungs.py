@@ -25,6 +25,12 @@ STEP = 0.03  # seconds that a training step takes whatever its size: the update,
 PARTIAL_RATE, LORA_RATE, FULL_RATE = 5e-5, 2e-4, 5e-5
 KEPT_BYTES = 512 << 20  # that cached activations may take in memory
 EPOCHS = 3  # passes of a tuned rung over its rows, where nothing says otherwise
+BLANK_RATE, BLANK_EPOCHS, BLANK_STEPS = (
+    1e-3,
+    10,
+    300,
+)  # of random weights: the rate, and the least of passes and of steps
+WHOLE = ("zero-shot", "frozen", "boosted")  # strategies that have no steps
 
 
 @final
@@ -45,7 +51,7 @@ def chosen(
     reads = start.codec.modality == "text"
     named = reads and isinstance(start.task, Classify) and zeroshot.telling(start.task.names)
     _check(request, table, start, named)
-    if request.strategy in ("zero-shot", "frozen"):
+    if request.strategy in WHOLE:
         return (request.strategy,), (("rungs", request.strategy, "asked for"),)
     blocks = bool(start.encoder.depths)
     tuning = _Tuning(request, table, start, machine, costs, learn, few or class_sizes(table))
@@ -59,13 +65,15 @@ def chosen(
     else:
         linear = any(isinstance(m, nn.Linear) for block in start.encoder.depths for m in block.modules())
         middle = "partial" if isinstance(start.encoder, Staged) or not linear else "lora"
-        names = ("mlp", *(middle,) * blocks, "full")
+        names = ("full",) if start.source.blank else ("mlp", *(middle,) * blocks, "full")
         left = math.inf if budget is None else 0.7 * budget - costs.row * learn / 0.9 - costs.tests - 2 * costs.head
     for name in names:
         spared = 0.3 * (budget or 0.0) if name == "mlp" else 0.0  # its steps' pace is measured, not foretold
         if (made := tuning(name, left + spared)) is not None:
             rungs.append(made)
             left -= made.seconds
+    if request.strategy == "auto" and start.codec.modality == "table":
+        rungs.append("boosted")
     climbed = " → ".join(r if isinstance(r, str) else r.rung for r in rungs)
     return tuple(rungs), (("rungs", climbed, "each starts from the best one before it"), *tuning.reasons())
 
@@ -88,6 +96,9 @@ def _check(request: TransferConfig, table: Table, start: Start, named: bool) -> 
         raise ConfigError(
             "strategy 'contrast' draws texts of one class together, so it needs texts and classes; use 'frozen'"
         )
+    if request.strategy == "boosted" and start.codec.modality != "table":
+        raise ConfigError(f"strategy 'boosted' grows trees on a table of numbers and categories, and {start.origin.name} reads "
+                          f"{start.codec.modality}; use 'frozen'")  # fmt: skip
     if request.strategy in ("contrast", "partial", "lora") and not blocks:
         raise ConfigError(
             f"strategy {request.strategy!r} tunes blocks, and {start.origin.name} has none, only vectors of words; "
@@ -105,8 +116,10 @@ class _Tuning:
         self.costs, self.learn, self.sizes = costs, learn, sizes
         self.depth = len(start.encoder.depths)
         self.layers = min(request.layers or max(1, self.depth // 3), self.depth)
-        self.batch = min(request.batch or (32 if learn >= 2000 else 16), learn)
+        wide = 8 if start.codec.modality == "table" else 1  # its rows are small
+        self.batch = min(request.batch or wide * (32 if learn >= 2000 else 16), learn)
         self.per_epoch = -(-learn // self.batch)
+        self.epochs = max(BLANK_EPOCHS, -(-BLANK_STEPS // self.per_epoch)) if start.source.blank else EPOCHS
         self._why: list[Reason] = []
 
     def __call__(self, rung: str, left: float) -> Tuning | None:
@@ -121,7 +134,12 @@ class _Tuning:
         if steps < 1:
             self._why.append((rung, "left out", f"an epoch takes {epoch:.0f} s and {max(0.0, left):.0f} s are left"))
             return None
-        rate = self.request.rate or {"partial": PARTIAL_RATE, "lora": LORA_RATE, "full": FULL_RATE}[rung]
+        usual = (
+            BLANK_RATE
+            if self.start.source.blank
+            else {"partial": PARTIAL_RATE, "lora": LORA_RATE, "full": FULL_RATE}[rung]
+        )
+        rate = self.request.rate or usual
         what = {"partial": f"upper {self.layers} of {self.depth} blocks", "lora": f"rank {self.request.rank}"}.get(
             rung, ""
         )
@@ -139,10 +157,11 @@ class _Tuning:
 
     def _steps(self, affordable: float) -> tuple[int, str]:
         """Steps for a rung when so many epochs fit into what is left."""
-        if (asked := self._asked(EPOCHS * self.per_epoch, self.per_epoch, self.batch)) is not None:
+        if (asked := self._asked(self.epochs * self.per_epoch, self.per_epoch, self.batch)) is not None:
             return asked
-        epochs = min(EPOCHS, math.floor(2 * affordable) / 2) if affordable < EPOCHS else EPOCHS
-        return round(epochs * self.per_epoch), f"{epochs:g} epochs" + ("" if epochs == EPOCHS else ", as many as fit")
+        epochs = self.epochs if affordable >= self.epochs else math.floor(2 * affordable) / 2
+        told = "" if epochs == self.epochs else ", as many as fit"
+        return round(epochs * self.per_epoch), f"{epochs:g} epochs{told}"
 
     def _asked(self, usual: int, per_epoch: int, batch: int) -> tuple[int, str] | None:
         """Steps where the request says how long, other than by the clock; `usual` ones are the whole."""

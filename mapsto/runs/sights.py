@@ -57,14 +57,7 @@ class Looker:
 
     def __call__(self, past: Past) -> Look:
         """Figures, the deciding one first; alarms that were not raised before."""
-        before = [{name: math.nan if value is None else value for name, value in event.items()}
-                  for event in past.events if event["event"] == "valid"]  # fmt: skip
-        since = before[-1]["step"] if before else 0
-        losses = [step["loss"] for step in past.steps if step["step"] > since]
-        figures = {**self.figures(), "train_loss": sum(losses) / len(losses)}
-        raised = {event["event"] for event in past.events}
-        found = alarms.found([*before, {**figures, "step": past.steps[-1]["step"]}], past.steps)
-        return Look(figures, {name: line for name, line in found.items() if name not in raised})
+        return alarms.look(self.figures(), past)
 
     def figures(self) -> dict[str, float]:
         """What is measured, by name."""

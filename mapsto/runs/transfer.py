@@ -255,6 +255,7 @@ def _finished(request: TransferConfig, place: Place, modality: str, plain: Mappi
     folder = str(request.out)
     more = {"text": ('"your text"', f"mapsto export {folder} --to hf --out {folder}-hf"),
             "image": ("photo.jpg", f"mapsto embed {folder} {request.train} --out vectors.npy"),
-            "audio": ("clip.wav", f"mapsto embed {folder} {request.train} --out vectors.npy")}  # fmt: skip
+            "audio": ("clip.wav", f"mapsto embed {folder} {request.train} --out vectors.npy"),
+            "table": ("--data rows.csv --out answers.csv", f"mapsto evaluate {folder} labelled.csv")}  # fmt: skip
     example, last = more[modality]
     return Finished(folder, (f"mapsto predict {folder} {example}", f"mapsto verify {folder}", last), plain)

@@ -40,7 +40,7 @@ class Job:
     `examples` (n) raw ones and `target` (n, …) their encoded targets; a rung learns from the rows `learn`, and the
     rows `judge` (none, when the strategy is given) decide whether it is kept. `source` and `task` are never trained
     in place. `place` is the run's working folder. `compare(a, b, targets, task)` says what scores b gain over scores a.
-    With `refit`, a head on frozen features that stands at the end is fitted once more on the judging rows as well.
+    With `refit`, trees or a head on frozen features that stand at the end are fitted once more on the judging rows as well.
     """
 
     codec: Codec

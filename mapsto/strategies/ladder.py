@@ -1,8 +1,8 @@
 """The ladder: from what costs nothing to what costs most, keeping a rung only if validation says so beyond noise.
 
-    zero-shot → frozen → contrast (few labels) or mlp → partial or lora → full
+    zero-shot → frozen → contrast (few labels) or mlp → partial or lora → full → boosted (tables)
 
-Each rung starts from the best one below it, so there is a usable model from the first second on. A single strategy is
+Each rung but the trees starts from the best one below it, so there is a usable model from the first second on. A single strategy is
 the same climb with that rung alone at its end, kept whatever validation says.
 """
 
@@ -25,6 +25,7 @@ from mapsto.engine.drive import Noted, Watch, drive
 from mapsto.engine.loop import Run, Settings
 from mapsto.objectives.contrast import Contrast
 from mapsto.strategies import cache, contrast, heads, mlp, zeroshot
+from mapsto.strategies.boost import boosted
 from mapsto.strategies.job import Advance, Candidate, Indices, Job, copied
 from mapsto.strategies.tune import Tuning, tune
 from mapsto.tasks.classify import Classify
@@ -47,7 +48,7 @@ class Tried:
 
 
 LEAST_SEEN = 200  # rows that a temperature is found on
-Rung = str | Tuning  # "zero-shot", "frozen", or a tuned rung's plan
+Rung = str | Tuning  # "zero-shot", "frozen", "boosted", or a tuned rung's plan
 Climb = Generator[Advance | Step | Noted | Tried, None, Candidate]
 
 
@@ -80,6 +81,8 @@ class Ladder:
         return self.job.target[self.job.judge]
 
     def _made(self, rung: Rung, best: Candidate | None) -> Generator[Advance | Step | Noted, None, Candidate]:
+        if rung == "boosted":
+            return boosted(self.job)
         if isinstance(rung, str):
             probed: Candidate = yield from self._zero_shot() if rung == "zero-shot" else self._frozen()
             return probed
@@ -188,11 +191,14 @@ class Ladder:
         return Candidate(rung, Composed(self.job.codec, self.job.source, task), scores, head.out_of_fold, facts)
 
     def _settled(self, best: Candidate) -> Generator[Advance, None, Candidate]:
-        """The last candidate as it is served: a head on frozen features is fitted once more, on the judging rows as well."""
+        """The last candidate as it is served: trees and heads on frozen features are fitted once more, on the judging rows as
+        well."""
+        rows = np.concatenate([self.job.learn, self.job.judge])
+        if best.rung == "boosted" and self.job.refit:
+            best = replace(boosted(replace(self.job, learn=rows, judge=rows[:0])), scores=best.scores)
         task = best.mapping.task
         assert task is not None
         if best.rung in ("frozen", "mlp") and self.job.refit:
-            rows = np.concatenate([self.job.learn, self.job.judge])
             both = torch.cat([self._pooled["learn"], self._pooled["judge"]])
             if best.rung == "frozen":
                 self._fitted(both, rows, (self._strength,)).install(task.head)  # type: ignore[arg-type]
@@ -208,7 +214,8 @@ class Ladder:
     def _tempered(self, best: Candidate) -> Candidate:
         """With probabilities as sure as unseen rows say; those of a linear head that was fitted are so already."""
         task, ((scores,), truth) = best.mapping.task, self._unseen(best)
-        if not isinstance(task, Classify) or best.rung in ("frozen", "contrast") or len(scores) < LEAST_SEEN:
+        sure = best.rung in ("frozen", "contrast", "boosted")
+        if not isinstance(task, Classify) or sure or len(scores) < LEAST_SEEN:
             return best
         by = heads.temperature(scores, truth, task.kind)
         with torch.no_grad():

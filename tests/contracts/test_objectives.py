@@ -13,6 +13,7 @@ from toys import CPU, one_thread  # noqa: F401
 from mapsto.core.batches import select
 from mapsto.core.contracts import RAGGED, Batch, Encoder, Objective
 from mapsto.core.random import generator, seed_torch
+from mapsto.encoders.columns import Columns
 from mapsto.encoders.resnet import Resnet
 from mapsto.encoders.transformer import Transformer
 from mapsto.engine.loop import Run, Settings, attention, fields
@@ -38,6 +39,7 @@ MADE: dict[str, tuple[str, dict[str, Any], str, Callable[[Batch], float], bool]]
     "skipgram": ("skipgram", {"counts": [9] * V, "width": D, "sample": 0.0}, "full", lambda b: 6 * math.log(2), False),
     "cbow": ("cbow", {"counts": [9] * V, "width": D, "sample": 0.0}, "full", lambda b: 6 * math.log(2), False),
     "contrast": ("contrast", {}, "full", lambda b: math.log(ROWS - 1), False),
+    "columns": ("columns", {"numbers": 2, "sizes": [3, 3], "width": D}, "full", lambda b: math.log(3), True),
     "simclr": ("simclr", {"width": 64, "projection": 16}, "full", lambda b: math.log(2 * len(b["lengths"]) - 1), False),
 }  # fmt: skip
 
@@ -53,12 +55,16 @@ def made(name: str, seed: int = 0) -> tuple[Objective, Encoder]:
     encoder: Encoder = Transformer(vocabulary=V, width=D, depth=2, heads=2, inner=24, limit=40, attention=kind)
     if name == "simclr":
         encoder = Resnet(width=64, depth=4, size=16)
+    if name == "columns":
+        encoder = Columns(numbers=2, sizes=[3, 3], width=D, depth=2, heads=2, inner=24)
     objective: Objective = OBJECTIVES.load(line)(**arguments)
     return objective, encoder
 
 
 def given(name: str, rows: int = ROWS, seed: int = 0) -> Batch:
-    """What the objective learns from: texts, or pictures of which each has a colour and a direction of its own."""
+    """What the objective learns from: texts, rows of two kinds, or pictures of which each has a colour and a direction of its own."""
+    if name == "columns":
+        return cells(rows, seed)
     if name != "simclr":
         return texts(rows, seed)
     make = generator(seed, "pictures")
@@ -81,6 +87,14 @@ def texts(rows: int = ROWS, seed: int = 0) -> Batch:
     types = torch.cat([(torch.arange(n) > n // 2).long() for n in lengths])
     return {"ids": ids, "lengths": lengths, "target": torch.arange(rows) % 3, "follows": torch.arange(rows) % 2,
             "types": types}  # fmt: skip
+
+
+def cells(rows: int = ROWS, seed: int = 0) -> Batch:
+    """Rows of which each cell tells the kind: numbers ± √(2 log 3), whose squares cost by chance what three codes do."""
+    kind = torch.randint(2, (rows, 1), generator=generator(seed, "cells"))
+    return {"numbers": (2.0 * kind - 1) * torch.tensor([1, -1]) * math.sqrt(2 * math.log(3)),
+            "missing": torch.zeros(rows, 2, dtype=torch.bool), "codes": torch.cat([1 + kind, 2 - kind], 1),
+            "number": torch.arange(rows) + 1000 * seed, "lengths": torch.full((rows,), 4)}  # fmt: skip
 
 
 def repeats(seed: int) -> Batch:
@@ -138,10 +152,12 @@ def test_a_batch_is_its_singles(name: str) -> None:
     objective, encoder = made(name)
     if not MADE[name][4]:
         pytest.skip("its examples are compared with one another, or drawn together")
-    batch = texts()
+    batch = given(name)
     whole = objective.corrupt(batch, 0, 3)
     parts = [objective.corrupt(select(batch, torch.tensor([i])), 0, 3) for i in range(ROWS)]
-    for field in RAGGED & whole.keys():  # what is drawn does not depend on what else is in the batch
+    for field in (
+        RAGGED | {"numbers", "codes", "asked"}
+    ) & whole.keys():  # what is drawn does not depend on what else is in the batch
         assert torch.equal(whole[field], torch.cat([p[field] for p in parts]))
     losses = [objective(encoder, p) for p in parts]
     loss = objective(encoder, whole)
@@ -182,7 +198,9 @@ def test_nothing_to_learn_from_is_a_loss_of_nothing(name: str) -> None:
     objective, encoder = made(name)
     batch = {"ids": torch.tensor([2, 2]), "lengths": torch.tensor([1, 1]), "target": torch.tensor([0, 1])}
     batch |= {"follows": torch.tensor([0, 1]), "types": torch.tensor([0, 0])}
-    batch = given(name, 1) if name == "simclr" else batch
+    batch = given(name, 1) if name in ("simclr", "columns") else batch
+    if name == "columns":
+        batch |= {"missing": ~batch["missing"], "codes": 0 * batch["codes"]}
     loss = objective(encoder, objective.corrupt(batch, 0, 0))
     assert loss.count == 0
     assert loss.total.item() == 0.0
@@ -196,7 +214,7 @@ def test_learns(name: str, optimiser: str) -> None:
     run = Run(
         objective,
         encoder,
-        lambda k: [given(name, 8) if name == "simclr" else repeats(k % 5)],
+        lambda k: [given(name, 8) if name in ("simclr", "columns") else repeats(k % 5)],
         settings,
         [("", 1.0)],
         CPU,

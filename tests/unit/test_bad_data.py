@@ -214,7 +214,7 @@ ROWS = [
     Case("one class written two ways", rows(*zip(WORDS, ["1", "1.0"] * 4, strict=True)), ("all 8 rows", "'1'")),
     Case("one number", rows(*((w, 2.5) for w in WORDS)), ("2.5 in every row",)),
     Case("as many classes as rows", rows(*zip(WORDS, "abcdefgh", strict=True)), ("8 rows and as many classes",)),
-    Case("all rows identical", rows(*(("the same words", x) for x in "abababab")), ("same text in all 8 rows",)),
+    Case("all rows identical", rows(*(("the same words", x) for x in "abababab")), ("same example in all 8 rows",)),
     Case("no label in any row", rows(*((w, []) for w in WORDS)), ("no row has any label",)),
     Case("labels unseen in training", put("train.csv", GOOD), ("test.csv", "'pso'", "did you mean 'pos'", "row 2"), {},
          put("test.csv", "text,label\na fine film,pos\na film,pso\n")),

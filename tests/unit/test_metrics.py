@@ -32,6 +32,17 @@ def test_single_and_ordinal(classes, counts):
     assert all(single[name] == found[name] for name in single)
 
 
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("counts", COUNTS)
+def test_auc(counts, ties):
+    actual = rng.random(200) < 0.3
+    scores = rng.normal(size=200) + actual
+    scores = np.round(scores) if ties else scores
+    rows = np.repeat(np.arange(200), counts)
+    found = classification.auc(scores, actual, np.stack([counts, counts * ~actual]))
+    assert found == pytest.approx([sk.roc_auc_score(actual[rows], scores[rows]), 0.5])
+
+
 @pytest.mark.parametrize("counts", COUNTS)
 def test_multi(counts):
     actual = rng.random((200, 5)) < [0.1, 0.5, 0.9, 0.0, 0.3]

@@ -1,0 +1,183 @@
+"""An encoder from the rows of a table that nobody has labelled: its cells hidden in turn and asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mapsto.codecs.columns import ColumnsCodec
+from mapsto.core import random
+from mapsto.core.batches import select
+from mapsto.core.contracts import Batch, Encoder, Objective
+from mapsto.core.errors import ConfigError, DataError, listing
+from mapsto.core.machine import Machine
+from mapsto.data.columns import infer
+from mapsto.data.corpus import heldout
+from mapsto.data.rows import Rows, load
+from mapsto.data.source import open_source
+from mapsto.encoders.columns import Columns
+from mapsto.engine import infer as inference
+from mapsto.engine.drive import Look
+from mapsto.engine.loop import Settings
+from mapsto.engine.watch import Past
+from mapsto.metrics import features
+from mapsto.objectives.columns import MaskedColumns
+from mapsto.runs import alarms
+from mapsto.runs.config import PretrainConfig
+from mapsto.runs.plan import Reason
+from mapsto.runs.unlabelled import Unlabelled
+
+SIZES = {"tiny": (64, 3), "small": (128, 3), "base": (192, 6)}  # width, blocks
+_LEAST = 32  # rows
+_ASKED = 1000  # held-out rows that are looked at
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Table(Unlabelled):
+    """Its rows, encoded once."""
+
+    what: ClassVar[str] = "rows"
+    usual: ClassVar[int] = 256
+    rate: ClassVar[float] = 1e-3
+    epochs: ClassVar[int] = 50
+    request: PretrainConfig
+    rows: Rows
+    codec: ColumnsCodec
+    held: NDArray[np.bool_]
+
+    @cached_property
+    def whole(self) -> Batch:
+        """All rows."""
+        parts = [self.codec.encode(self.rows.examples[start : start + self.codec.window])
+                 for start in range(0, len(self.rows), self.codec.window)]  # fmt: skip
+        return {name: torch.cat([part[name] for part in parts]) for name in self.codec.fields}
+
+    def lines(self) -> tuple[str, ...]:
+        """What there is, for people."""
+        left = [f"{name!r} {why}" for name, why in self.codec.reasons.items() if name not in self.codec.columns]
+        told = [f"left out: {listing(left, 5)}"] if left else []
+        held = int(self.held.sum())
+        return (*self.rows.facts, f"{len(self.rows):,} rows of {self.codec.numbers:,} numbers and {len(self.codec.sizes):,} categories",
+                *told, f"{len(self.rows) - held:,} to learn from, {held:,} held out")  # fmt: skip
+
+    def fingerprints(self) -> dict[str, str]:
+        """sha256 of what the result depends on."""
+        spec = json.dumps(self.codec.spec(), sort_keys=True).encode()
+        return {"data": self.rows.fingerprint, "codec": hashlib.sha256(spec).hexdigest()}
+
+    def encode(self, rows: NDArray[np.int64]) -> Batch:
+        """Some rows, each with its number."""
+        chosen = torch.from_numpy(rows)
+        return {**select(self.whole, chosen), "number": chosen}
+
+    def made(self) -> tuple[Encoder, Objective]:
+        """The encoder, and the objective that knows how often each code stands in its column."""
+        width, depth = SIZES[self.request.size]
+        width, depth = self.request.width or width, self.request.depth or depth
+        random.seed_torch(self.request.seed, "start")
+        encoder = Columns(numbers=self.codec.numbers, sizes=self.codec.sizes, width=width, depth=depth, heads=max(1, width // 8),
+                          inner=8 * width // 3)  # fmt: skip
+        objective = MaskedColumns(self.codec.numbers, self.codec.sizes, width)
+        objective.start(select(self.whole, torch.from_numpy(self.learnt)))
+        return encoder, objective
+
+    def looker(self, encoder: Encoder, objective: Objective, machine: Machine) -> Looker:
+        """What looks at a run of them."""
+        return Looker(self, encoder, objective, machine)
+
+    def reasons(self, encoder: Encoder, settings: Settings) -> tuple[Reason, ...]:
+        """The settings of shape, batch and rate."""
+        count = sum(p.numel() for p in encoder.parameters())
+        return (
+            ("shape", f"{len(encoder.depths)} blocks of {encoder.width}", f"size {self.request.size}; {count / 1e6:.2f} M parameters"),
+            ("batch", f"{self.batch:,} rows", "as asked" if self.request.batch else "small rows, a steady gradient"),
+            ("rate", f"{settings.rate:g}, adamw", "as asked" if self.request.rate else "of Adam in small nets; falls along a cosine"),
+        )  # fmt: skip
+
+    def memory(self, encoder: Encoder) -> float:
+        """Of the rows and of a step's activations."""
+        cells = self.codec.numbers + len(self.codec.sizes)
+        return 13.0 * cells * len(self.rows) + 200.0 * self.batch * cells * encoder.width * len(encoder.depths)
+
+
+def read(request: PretrainConfig) -> Table:
+    """Read a table.
+
+    Raises:
+        DataError, ConfigError: as their names say.
+    """
+    if len(request.data) > 1:
+        raise ConfigError(f"data: expected one table, got {len(request.data)}; put their rows into one")
+    source = open_source(request.data[0], "data")
+    if request.target is not None:
+        source.require(request.target, "target column")
+    names = request.table or tuple(name for name in source.columns if name != request.target)
+    rows = load(source, infer(source, table=names, target=None), "data")
+    if len(rows) < 2 * _LEAST:
+        raise DataError(
+            f"{rows.where}: {len(rows):,} rows, too few to learn how cells go together; give at least {2 * _LEAST}"
+        )
+    held = heldout(rows.keys, request.held, request.seed)
+    codec = ColumnsCodec.fit(rows.take(np.flatnonzero(~held)).examples, names)
+    return Table(request, rows, codec, held)
+
+
+@final
+class Looker:
+    """Looks at a run: held-out loss, how many hidden cells are guessed, how features lie."""
+
+    def __init__(self, data: Table, encoder: Encoder, objective: Objective, machine: Machine) -> None:
+        self._data, self._encoder, self._objective, self._machine = data, encoder, objective, machine
+        self._asked = np.flatnonzero(data.held)[:_ASKED]
+        self._shown = objective.corrupt(data.encode(self._asked), data.request.seed, 0)
+        self._untaught = self.figures()
+
+    def __call__(self, past: Past) -> Look:
+        """Figures, the deciding one first; alarms that were not raised before."""
+        return alarms.look(self.figures(), past)
+
+    def figures(self) -> dict[str, float]:
+        """What is measured, by name."""
+        self._encoder.eval()
+        with torch.inference_mode(), self._machine.autocast():
+            loss = self._objective(self._encoder, self._shown)
+        first = self._data.codec.numbers
+        categories = max(1, int(self._shown["asked"][:, first:].sum()))
+        pooled = inference.collect(lambda batch: self._encoder(batch).pooled, lambda at: self._data.encode(self._asked[at]),
+                                   len(self._asked), self._machine)  # fmt: skip
+        return {"log_likelihood": -float(loss.total) / loss.count, "numbers": loss.parts["numbers"] / loss.count,
+                "accuracy": loss.parts["right"] / categories, "effective_rank": features.effective_rank(pooled),
+                "spread": features.spread(pooled)}  # fmt: skip
+
+    def table(self) -> Mapping[str, Any]:
+        """Held-out figures beside those of guessing by each column's frequencies."""
+        found, chance = self.figures(), self._untaught
+        lines = [f"held-out loss\t{-found['log_likelihood']:.4f} nats a hidden cell; by the columns' own frequencies "
+                 f"{-chance['log_likelihood']:.4f}"]  # fmt: skip
+        if chance["numbers"]:
+            lines.append(
+                f"numbers\t{1 - found['numbers'] / chance['numbers']:.1%} of the variance of hidden ones is told by the rest"
+            )
+        if self._data.codec.sizes:
+            lines.append(
+                f"categories\t{found['accuracy']:.1%} of the hidden ones are guessed; the most frequent are {chance['accuracy']:.1%}"
+            )
+        lines.append(
+            f"effective rank\t{found['effective_rank']:.1f} directions of {self._encoder.width} in features of held-out rows"
+        )
+        return {
+            "loss": -found["log_likelihood"],
+            "chance": -chance["log_likelihood"],
+            **found,
+            "untaught": chance,
+            "lines": lines,
+        }

@@ -1,0 +1,158 @@
+"""An encoder from examples that nobody has labelled and that are no text: what the runs of all such objectives share.
+
+read the examples → plan → learn → judge on held-out ones → save
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mapsto.core.contracts import Batch, Codec, Encoder, Objective
+from mapsto.core.contracts import Mapping as Composed
+from mapsto.core.durations import Duration
+from mapsto.core.machine import Machine, probe
+from mapsto.data.loader import Loader
+from mapsto.data.rows import Rows
+from mapsto.engine.drive import Look, Noted, drive
+from mapsto.engine.loop import Run, Settings
+from mapsto.engine.watch import Past
+from mapsto.runs import events, pretrain
+from mapsto.runs.config import PretrainConfig
+from mapsto.runs.events import Judged, Progress, Stream
+from mapsto.runs.plan import Reason
+from mapsto.runs.pretrain import Plan
+
+LOOKS = 20
+
+
+class Looker(Protocol):
+    """Looks at a run while it learns, and tells at its end what was learnt."""
+
+    def __call__(self, past: Past) -> Look:
+        """Figures of now, the deciding one first."""
+
+    def table(self) -> Mapping[str, Any]:
+        """Figures of the end, with `lines` for people."""
+
+
+class Unlabelled(ABC):
+    """The data of a run: its examples, and which of them are `held` out (n,)."""
+
+    what: ClassVar[str]  # examples are called
+    usual: ClassVar[int]  # examples of a step
+    rate: ClassVar[float]
+    epochs: ClassVar[int]  # where nothing says how long
+    request: PretrainConfig
+    rows: Rows
+    codec: Codec
+    held: NDArray[np.bool_]
+
+    @abstractmethod
+    def lines(self) -> tuple[str, ...]:
+        """What there is, for people."""
+
+    @abstractmethod
+    def fingerprints(self) -> dict[str, str]:
+        """sha256 of what the result depends on."""
+
+    @abstractmethod
+    def encode(self, rows: NDArray[np.int64]) -> Batch:
+        """Some examples, each with its number."""
+
+    @abstractmethod
+    def made(self) -> tuple[Encoder, Objective]:
+        """The encoder and the objective before the first step."""
+
+    @abstractmethod
+    def looker(self, encoder: Encoder, objective: Objective, machine: Machine) -> Looker:
+        """What looks at a run of them."""
+
+    @abstractmethod
+    def reasons(self, encoder: Encoder, settings: Settings) -> tuple[Reason, ...]:
+        """The settings of shape, input, batch and rate."""
+
+    @abstractmethod
+    def memory(self, encoder: Encoder) -> float:
+        """Bytes that a step takes beside the weights and their moments."""
+
+    @final
+    def plain(self) -> dict[str, Any]:
+        """What there is, for machines."""
+        return {"rows": len(self.rows), "held_out": int(self.held.sum()), "fingerprints": self.fingerprints()}
+
+    @final
+    @property
+    def learnt(self) -> NDArray[np.int64]:
+        """The examples that are not held out."""
+        return np.flatnonzero(~self.held)
+
+    @final
+    @property
+    def batch(self) -> int:
+        """Examples of a step."""
+        return min(self.request.batch or self.usual, len(self.learnt))
+
+    @final
+    def run(self, encoder: Encoder, objective: Objective, steps: int | Duration, machine: Machine) -> Run:
+        """The run of so many steps."""
+        learnt = self.learnt
+        settings = Settings(steps, rate=self.request.rate or self.rate, schedule="cosine", warmup=Duration(0.05, "fraction"),
+                            decay=1e-4, seed=self.request.seed)  # fmt: skip
+        loader = Loader(lambda rows: self.encode(learnt[rows]), len(learnt), self.batch, self.request.seed, 1 << 62,
+                        window=max(self.batch, self.codec.window))  # fmt: skip
+        return Run(objective, encoder, loader, settings, [("", 1.0)], machine, loader.per_epoch)
+
+
+def derived(request: PretrainConfig, data: Unlabelled) -> Plan:
+    """Every setting with its reason; the pace is measured."""
+    machine = probe()
+    machine.settle()
+    encoder, objective = data.made()
+    length = request.budget or Duration(data.epochs, "epochs")
+    budget = length.amount if length.unit == "seconds" else None
+    run = data.run(encoder, objective, length if budget is None else 1, machine)
+    pace = run.pace(0.01 * (budget or 0.0))
+    steps = run.total if budget is None else max(1, int(budget * pace))
+    passes = steps * data.batch / len(data.learnt)
+    reasons: tuple[Reason, ...] = (
+        *data.reasons(encoder, run.settings), ("precision", machine.precision, machine.reasons[-1]),
+        ("pace", f"{pace * data.batch:,.0f} {data.what}/s", "measured on these"),
+        ("length", f"{steps:,} steps", f"{passes:.1f} passes over the {data.what}"),
+    )  # fmt: skip
+    marks, weights = data.fingerprints(), sum(p.numel() for p in encoder.parameters())
+    return Plan(machine, marks["data"], marks["codec"], steps, budget=budget, seconds=steps / pace,
+                memory=16.0 * weights + 6e8 + data.memory(encoder), reasons=reasons)  # fmt: skip
+
+
+@final
+class Learning(pretrain.Learning):
+    """Of an encoder of such examples."""
+
+    data: Unlabelled
+
+    def events(self) -> Stream:
+        """The steps, the table, the bundle."""
+        data, name = self.data, self.request.objective
+        encoder, objective = data.made()
+        looker = data.looker(encoder, objective, self.plan.machine)
+        run = data.run(encoder, objective, self.plan.steps, self.plan.machine)
+        end, looks = self.plan.stop or self.plan.steps, min(LOOKS, self.plan.steps)
+        steps, seconds = 0, 0.0
+        for event in drive(run, self.place.work / name, name, self.watch, looker, looks, self.plan.stop):
+            if isinstance(event, Noted):
+                yield events.Noted(event.line)
+                continue
+            steps, seconds, left = steps + 1, seconds + event.seconds, end - event.index
+            yield Progress(name, event.index, end, event.loss, 1 / event.seconds, "steps", left * event.seconds)
+        table = looker.table()
+        yield Judged(tuple(table["lines"]), table)
+        mapping = Composed(data.codec, encoder.eval(), None)
+        made = self._made(mapping, objective, table, {}, data.codec.decode(data.encode(np.flatnonzero(data.held)[:4])))
+        pace = {f"{data.what}_per_second": steps * data.batch / max(seconds, 1e-9), "training_seconds": seconds}
+        yield pretrain.finished(self.request, {"metrics": table, **pace})  # the pace is of this process
+        return made
