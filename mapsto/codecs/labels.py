@@ -164,7 +164,9 @@ def _check_rows(rows: _Labelled) -> None:
     if len(rows.numbers) == 1:
         raise DataError(f"{rows.where}: a single row; give at least two rows of each class")
     if (rows.keys == rows.keys[0]).all():
-        raise DataError(f"{rows.where}: the same example in all {len(rows.numbers):,} rows; nothing can be learnt from it")
+        raise DataError(
+            f"{rows.where}: the same example in all {len(rows.numbers):,} rows; nothing can be learnt from it"
+        )
 
 
 def _check_classes(rows: _Labelled, kind: str, names: list[str]) -> None:

@@ -1,7 +1,6 @@
 """An encoder of sounds: the log of mel bands, two convolutions down to 50 positions a second, transformer blocks.
 
-    x = max(-8, log10 power - its largest) / 4 + 1        so that loudness does not count; as Whisper (Radford et al. 2022)
-    row t = gelu(conv(gelu(conv x)))                      10 ms to a frame, two frames to a position
+    row t = gelu(conv(gelu(conv x)))        x: nn.mel.Bands, 10 ms to a frame, two frames to a position
 
 `W` windows, `T` positions of the longest, `N` of all, `S` samples of a position, `M` bands, `D` width.
 """
@@ -10,22 +9,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, final
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mapsto.core.contracts import Batch
 from mapsto.core.errors import ConfigError
 from mapsto.encoders.stack import Stack
-from mapsto.nn.mel import LEAST, Mel
+from mapsto.nn.mel import FRAMES, Bands
 from mapsto.nn.pooling import POOLINGS
 from mapsto.nn.positions import angles
 from mapsto.nn.ragged import layout, places
 from mapsto.nn.transformer import Block
-
-_FRAMES = 2  # of a position
-_DEPTH = 8.0  # powers of ten below the loudest that are told apart
-_LOUD = 32768.0
 
 
 @final
@@ -34,20 +28,15 @@ class Front(nn.Module):
 
     def __init__(self, rate: int, mels: int, width: int) -> None:
         super().__init__()
-        self.mel = Mel(rate, rate // 40, rate // 50 // _FRAMES, mels)
+        self.bands = Bands(rate, mels)
         self.first = nn.Conv1d(mels, width, 3, padding=1)
-        self.second = nn.Conv1d(width, width, _FRAMES + 2, _FRAMES, padding=1)
+        self.second = nn.Conv1d(width, width, FRAMES + 2, FRAMES, padding=1)
 
     def forward(self, signal: Tensor, lengths: Tensor) -> Tensor:
         """What lies beyond a window's end is silence to the bands and 0 to the convolutions, whatever the batch."""
-        real = torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]  # (W, T)
-        waves = torch.zeros(*real.shape, signal.shape[1], device=signal.device)
-        waves[real] = signal.float() / _LOUD
-        power = self.mel(waves.flatten(1)).clamp(min=LEAST).log10()
-        there = real.repeat_interleave(_FRAMES, 1)[..., None]
-        loudest = power.masked_fill(~there, -torch.inf).amax((1, 2), keepdim=True)
-        x = ((power - loudest).clamp(min=-_DEPTH) * (2 / _DEPTH) + 1) * there
-        x = F.gelu(self.first(x.transpose(1, 2))) * there.transpose(1, 2)
+        x, real = self.bands.windows(signal, lengths)
+        there = real.repeat_interleave(FRAMES, 1)[:, None]
+        x = F.gelu(self.first(x.transpose(1, 2))) * there
         rows: Tensor = F.gelu(self.second(x)).transpose(1, 2)[real]
         return rows
 

@@ -60,6 +60,16 @@ def seconds(content: bytes) -> float:
         return float(file.frames / file.samplerate)
 
 
+def rate(content: bytes) -> int:
+    """Samples a second, as its head says.
+
+    Raises:
+        DataError: as `seconds`.
+    """
+    with _said(), _opened(content) as file:
+        return int(file.samplerate)
+
+
 def look(content: bytes) -> int:
     """Decodes it once, to see whether it is whole; gives 0, as nothing cheap says which recordings sound alike.
 

@@ -6,6 +6,12 @@
             "slaney"  Hz · 3 / 200 up to 1000 Hz, from there 15 + 27 · log(Hz / 1000) / log(6.4)   (Slaney 1998)
 
 `W` signals, `T` samples, `F = size / 2 + 1` frequencies, `M` bands.
+
+`Bands` puts them on a scale on which loudness does not count, as Whisper's (Radford et al. 2022):
+
+    x = max(-8, log10 power - its largest) / 4 + 1        10 ms to a frame, two frames to a position of `S` samples
+
+`N` positions of all windows, `P` of the longest.
 """
 
 from __future__ import annotations
@@ -18,6 +24,9 @@ from torch import Tensor, nn
 
 SCALES = ("slaney", "htk")
 LEAST = 1e-10  # the least power
+FRAMES = 2  # of a position
+_DEPTH = 8.0  # powers of ten below the loudest that are told apart
+_LOUD = 32768.0
 
 
 @final
@@ -52,6 +61,37 @@ class Mel(nn.Module):
             frames = padded.unfold(1, self._size, self.hop)[:, : signal.shape[1] // self.hop] * self._window
             made: Tensor = torch.fft.rfft(frames).abs().square() @ self._triangles
             return made
+
+
+@final
+class Bands(nn.Module):
+    """Positions of samples ↦ how loud each band is in them, from -1 to 1.
+
+    Args:
+        rate: samples a second, a multiple of 100.
+        mels: M.
+    """
+
+    def __init__(self, rate: int, mels: int) -> None:
+        super().__init__()
+        self.mel = Mel(rate, rate // 40, rate // 50 // FRAMES, mels)
+
+    def forward(self, signal: Tensor, lengths: Tensor) -> Tensor:
+        """(N, S) int16 ↦ (N, 2 M): the frames of each position."""
+        x, real = self.windows(signal, lengths)
+        return x.view(*real.shape, -1)[real]
+
+    def windows(self, signal: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, S) int16 ↦ (W, 2 P, M), and where positions are (W, P). What lies beyond a window's end is silence to the bands, and
+        0 in them, whatever the batch.
+        """
+        real = torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]
+        waves = torch.zeros(*real.shape, signal.shape[1], device=signal.device)
+        waves[real] = signal.float() / _LOUD
+        power = self.mel(waves.flatten(1)).clamp(min=LEAST).log10()
+        there = real.repeat_interleave(FRAMES, 1)[..., None]
+        loudest = power.masked_fill(~there, -torch.inf).amax((1, 2), keepdim=True)
+        return ((power - loudest).clamp(min=-_DEPTH) * (2 / _DEPTH) + 1) * there, real
 
 
 def triangles(rate: int, size: int, mels: int, low: float, high: float, scale: str = "slaney") -> Tensor:

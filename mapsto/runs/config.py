@@ -59,7 +59,8 @@ class TransferConfig:
 WORDS = ("skipgram", "cbow")  # objectives whose model is a table of word vectors
 PICTURES = ("simclr",)  # objectives that learn from pictures
 TABLES = ("columns",)  # objectives that learn from numbers and categories
-OBJECTIVES = ("masked", "causal", "permuted", "denoise", *WORDS, *PICTURES, *TABLES)
+SOUNDS = ("speech",)  # objectives that learn from recordings
+OBJECTIVES = ("masked", "causal", "permuted", "denoise", *WORDS, *PICTURES, *TABLES, *SOUNDS)
 UNITS = ("token", "word", "span")
 NETS = ("transformer", "recurrent", "convnet")
 SIZES = ("tiny", "small", "base")
@@ -75,7 +76,7 @@ class PretrainConfig:
     objective: str = option(
         "masked",
         choices=OBJECTIVES,
-        help="what is learnt from the text, (simclr) from pictures, or (columns) from a table",
+        help="what is learnt from the text, (simclr) from pictures, (speech) from recordings, or (columns) from a table",
     )
     source: str | None = option(
         None, help="the model to go on from: what pretrain wrote, an alias, a folder or a hub id; else a new one"
@@ -102,9 +103,10 @@ class PretrainConfig:
     context: int | None = option(None, least=8, help="the most positions of a window")
     width: int | None = option(None, least=8, help="of the encoder's rows, or of a word's vector")
     depth: int | None = option(None, least=1, help="blocks")
-    batch: int | None = option(None, least=8, help="positions, pictures or rows in one update")
+    batch: int | None = option(None, least=8, help="positions, pictures, recordings or rows in one update")
     rate: float | None = option(None, above=0, help="the peak learning rate")
     image: str | None = option(None, help="the column of pictures: paths, or the bytes of files (simclr)")
+    audio: str | None = option(None, help="the column of recordings: paths, or the bytes of files (speech)")
     table: tuple[str, ...] | None = option(None, help="the columns to learn from; otherwise all (columns)")
     target: str | None = option(None, help="a column to leave out, since it will be predicted (columns)")
     pixels: int | None = option(None, least=16, most=512, help="along the edge of a picture (simclr)")
@@ -146,7 +148,7 @@ class PretrainConfig:
 
 
 def _kind(objective: str) -> str:
-    kinds = {"words": WORDS, "pictures": PICTURES, "rows": TABLES}
+    kinds = {"words": WORDS, "pictures": PICTURES, "rows": TABLES, "sounds": SOUNDS}
     return next((kind for kind, names in kinds.items() if objective in names), "tokens")
 
 
@@ -168,10 +170,11 @@ _OF: dict[str, tuple[str, ...]] = {
         ),
         ("tokens",),
     ),
-    **dict.fromkeys(("depth", "batch"), ("tokens", "pictures", "rows")),
+    **dict.fromkeys(("depth", "batch"), ("tokens", "pictures", "rows", "sounds")),
     **dict.fromkeys(("source", "vocabulary", "document", "text", "duplicates"), ("tokens", "words")),
     **dict.fromkeys(("image", "pixels"), ("pictures",)),
     **dict.fromkeys(("table", "target"), ("rows",)),
+    "audio": ("sounds",),
 }
 """Option ↦ the kinds of objectives that it says something to, where that is not all of them."""
 

@@ -28,7 +28,7 @@ from mapsto.engine.drive import JOURNAL, Noted, Watch, drive
 from mapsto.engine.watch import Asked, signals
 from mapsto.runs import cost, events, health, text
 from mapsto.runs import place as places
-from mapsto.runs.config import PICTURES, TABLES, WORDS, PretrainConfig
+from mapsto.runs.config import PICTURES, SOUNDS, TABLES, WORDS, PretrainConfig
 from mapsto.runs.events import Event, Finished, Found, Judged, Made, Planned, Progress, Stream
 from mapsto.runs.place import Place
 from mapsto.runs.plan import Reason, overdue
@@ -100,10 +100,11 @@ def _way(objective: str) -> tuple[Any, Any, Any]:
         from mapsto.runs import views
 
         return views.read, views.derived, views.Learning
-    if objective in TABLES:
-        from mapsto.runs import records, unlabelled
+    if objective in (*TABLES, *SOUNDS):
+        from mapsto.runs import clips, records, unlabelled
 
-        return records.read, unlabelled.derived, unlabelled.Learning
+        read = records.read if objective in TABLES else clips.read
+        return read, unlabelled.derived, unlabelled.Learning
     if objective not in WORDS:
         return text.read, _derived, _Learning
     from mapsto.runs import lexicon, words  # which need numba
@@ -250,8 +251,9 @@ def finished(request: PretrainConfig, plain: Mapping[str, Any], mask: str = "[MA
         return Finished(None, (), plain)
     use = {"causal": f'generate {request.out} "Once"', "masked": f'fill {request.out} "a {mask} word"',
            **dict.fromkeys(WORDS, f"neighbours {request.out} WORD"),
-           **dict.fromkeys((*PICTURES, *TABLES), f"embed {request.out} {request.data[0]} --out vectors.npy")}  # fmt: skip
-    labelled = "photos" if request.objective in PICTURES else f"train.csv --target {request.target or 'label'}"
+           **dict.fromkeys((*PICTURES, *TABLES, *SOUNDS), f"embed {request.out} {request.data[0]} --out vectors.npy")}  # fmt: skip
+    folders = {**dict.fromkeys(PICTURES, "photos"), **dict.fromkeys(SOUNDS, "clips")}
+    labelled = folders.get(request.objective) or f"train.csv --target {request.target or 'label'}"
     commands = (f"mapsto transfer {labelled} --from {request.out}",
                 *(f"mapsto {use[name]}" for name in (request.objective,) if name in use),
                 f"mapsto verify {request.out}")  # fmt: skip

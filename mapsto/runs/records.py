@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import numpy as np
 import torch
@@ -24,20 +24,14 @@ from mapsto.data.corpus import heldout
 from mapsto.data.rows import Rows, load
 from mapsto.data.source import open_source
 from mapsto.encoders.columns import Columns
-from mapsto.engine import infer as inference
-from mapsto.engine.drive import Look
 from mapsto.engine.loop import Settings
-from mapsto.engine.watch import Past
-from mapsto.metrics import features
 from mapsto.objectives.columns import MaskedColumns
-from mapsto.runs import alarms
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.plan import Reason
-from mapsto.runs.unlabelled import Unlabelled
+from mapsto.runs.unlabelled import Looker, Unlabelled
 
 SIZES = {"tiny": (64, 3), "small": (128, 3), "base": (192, 6)}  # width, blocks
 _LEAST = 32  # rows
-_ASKED = 1000  # held-out rows that are looked at
 
 
 @final
@@ -92,7 +86,7 @@ class Table(Unlabelled):
 
     def looker(self, encoder: Encoder, objective: Objective, machine: Machine) -> Looker:
         """What looks at a run of them."""
-        return Looker(self, encoder, objective, machine)
+        return Cells(self, encoder, objective, machine)
 
     def reasons(self, encoder: Encoder, settings: Settings) -> tuple[Reason, ...]:
         """The settings of shape, batch and rate."""
@@ -132,52 +126,33 @@ def read(request: PretrainConfig) -> Table:
 
 
 @final
-class Looker:
-    """Looks at a run: held-out loss, how many hidden cells are guessed, how features lie."""
+class Cells(Looker):
+    """How many hidden cells of held-out rows are guessed, always the same ones."""
 
-    def __init__(self, data: Table, encoder: Encoder, objective: Objective, machine: Machine) -> None:
-        self._data, self._encoder, self._objective, self._machine = data, encoder, objective, machine
-        self._asked = np.flatnonzero(data.held)[:_ASKED]
-        self._shown = objective.corrupt(data.encode(self._asked), data.request.seed, 0)
-        self._untaught = self.figures()
+    data: Table
 
-    def __call__(self, past: Past) -> Look:
-        """Figures, the deciding one first; alarms that were not raised before."""
-        return alarms.look(self.figures(), past)
+    @cached_property
+    def _shown(self) -> Batch:
+        return self.objective.corrupt(self.data.encode(self.asked), self.data.request.seed, 0)
 
-    def figures(self) -> dict[str, float]:
-        """What is measured, by name."""
-        self._encoder.eval()
-        with torch.inference_mode(), self._machine.autocast():
-            loss = self._objective(self._encoder, self._shown)
-        first = self._data.codec.numbers
+    def own(self) -> dict[str, float]:
+        """The loss, what numbers have of it, and how many categories are right."""
+        loss, first = self.objective(self.encoder, self._shown), self.data.codec.numbers
         categories = max(1, int(self._shown["asked"][:, first:].sum()))
-        pooled = inference.collect(lambda batch: self._encoder(batch).pooled, lambda at: self._data.encode(self._asked[at]),
-                                   len(self._asked), self._machine)  # fmt: skip
         return {"log_likelihood": -float(loss.total) / loss.count, "numbers": loss.parts["numbers"] / loss.count,
-                "accuracy": loss.parts["right"] / categories, "effective_rank": features.effective_rank(pooled),
-                "spread": features.spread(pooled)}  # fmt: skip
+                "accuracy": loss.parts["right"] / categories}  # fmt: skip
 
-    def table(self) -> Mapping[str, Any]:
-        """Held-out figures beside those of guessing by each column's frequencies."""
-        found, chance = self.figures(), self._untaught
+    def lines(self, found: Mapping[str, float]) -> list[str]:
+        """Beside guessing by each column's frequencies, which is where learning starts."""
+        chance, codec = self.untaught, self.data.codec
         lines = [f"held-out loss\t{-found['log_likelihood']:.4f} nats a hidden cell; by the columns' own frequencies "
                  f"{-chance['log_likelihood']:.4f}"]  # fmt: skip
         if chance["numbers"]:
             lines.append(
                 f"numbers\t{1 - found['numbers'] / chance['numbers']:.1%} of the variance of hidden ones is told by the rest"
             )
-        if self._data.codec.sizes:
+        if codec.sizes:
             lines.append(
                 f"categories\t{found['accuracy']:.1%} of the hidden ones are guessed; the most frequent are {chance['accuracy']:.1%}"
             )
-        lines.append(
-            f"effective rank\t{found['effective_rank']:.1f} directions of {self._encoder.width} in features of held-out rows"
-        )
-        return {
-            "loss": -found["log_likelihood"],
-            "chance": -chance["log_likelihood"],
-            **found,
-            "untaught": chance,
-            "lines": lines,
-        }
+        return lines

@@ -7,37 +7,34 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, final
+from functools import cached_property
+from typing import Any, ClassVar, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from mapsto.core import random
 from mapsto.core.contracts import Batch, Codec, Encoder, Objective
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.durations import Duration
 from mapsto.core.machine import Machine, probe
 from mapsto.data.loader import Loader
 from mapsto.data.rows import Rows
+from mapsto.engine import infer as inference
 from mapsto.engine.drive import Look, Noted, drive
 from mapsto.engine.loop import Run, Settings
 from mapsto.engine.watch import Past
-from mapsto.runs import events, pretrain
+from mapsto.metrics import features
+from mapsto.runs import alarms, events, pretrain
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.events import Judged, Progress, Stream
 from mapsto.runs.plan import Reason
 from mapsto.runs.pretrain import Plan
 
 LOOKS = 20
-
-
-class Looker(Protocol):
-    """Looks at a run while it learns, and tells at its end what was learnt."""
-
-    def __call__(self, past: Past) -> Look:
-        """Figures of now, the deciding one first."""
-
-    def table(self) -> Mapping[str, Any]:
-        """Figures of the end, with `lines` for people."""
+KNOWN, ASKED = 4000, 1000  # examples whose folders neighbours have, and those that are looked at
 
 
 class Unlabelled(ABC):
@@ -47,6 +44,9 @@ class Unlabelled(ABC):
     usual: ClassVar[int]  # examples of a step
     rate: ClassVar[float]
     epochs: ClassVar[int]  # where nothing says how long
+    most: ClassVar[int] = (
+        1 << 62
+    )  # positions that go through the net at once: all of a step, where examples are compared
     request: PretrainConfig
     rows: Rows
     codec: Codec
@@ -85,6 +85,12 @@ class Unlabelled(ABC):
         """What there is, for machines."""
         return {"rows": len(self.rows), "held_out": int(self.held.sum()), "fingerprints": self.fingerprints()}
 
+    @cached_property
+    def classes(self) -> Tensor | None:
+        """(n,) the class of each, where they lie in folders of more than one: nothing is learnt or chosen by it."""
+        labels = self.rows.labels
+        return None if labels is None or len(labels.names) < 2 else torch.from_numpy(labels.codes).long()
+
     @final
     @property
     def learnt(self) -> NDArray[np.int64]:
@@ -103,9 +109,64 @@ class Unlabelled(ABC):
         learnt = self.learnt
         settings = Settings(steps, rate=self.request.rate or self.rate, schedule="cosine", warmup=Duration(0.05, "fraction"),
                             decay=1e-4, seed=self.request.seed)  # fmt: skip
-        loader = Loader(lambda rows: self.encode(learnt[rows]), len(learnt), self.batch, self.request.seed, 1 << 62,
+        loader = Loader(lambda rows: self.encode(learnt[rows]), len(learnt), self.batch, self.request.seed, self.most,
                         window=max(self.batch, self.codec.window))  # fmt: skip
         return Run(objective, encoder, loader, settings, [("", 1.0)], machine, loader.per_epoch)
+
+
+class Looker(ABC):
+    """Looks at a run while it learns, and tells at its end what was learnt, beside what random weights have."""
+
+    def __init__(self, data: Unlabelled, encoder: Encoder, objective: Objective, machine: Machine) -> None:
+        self.data, self.encoder, self.objective, self.machine = data, encoder, objective, machine
+        self.asked = np.flatnonzero(data.held)[:ASKED]
+        drawn = random.permutation(len(data.learnt), data.request.seed, "known")[:KNOWN]
+        self._known = np.sort(data.learnt[drawn])
+        self.untaught = self.figures()
+
+    @abstractmethod
+    def own(self) -> dict[str, float]:
+        """What the objective makes of held-out examples, `log_likelihood` first."""
+
+    @abstractmethod
+    def lines(self, found: Mapping[str, float]) -> list[str]:
+        """`own` for people."""
+
+    @final
+    def __call__(self, past: Past) -> Look:
+        """Figures of now; alarms that were not raised before."""
+        return alarms.look(self.figures(), past)
+
+    @final
+    def figures(self) -> dict[str, float]:
+        """What is measured, by name: `own`, and how features of held-out examples lie."""
+        self.encoder.eval()
+        self.objective.eval()
+        with torch.inference_mode(), self.machine.autocast():
+            found = self.own()
+        asked = self._features(self.asked)
+        found |= {"effective_rank": features.effective_rank(asked), "spread": features.spread(asked)}
+        if self.data.classes is not None:
+            told = features.neighbours(self._features(self._known), self.data.classes[self._known], asked)
+            found["knn"] = float((told == self.data.classes[self.asked]).double().mean())
+        return found
+
+    @final
+    def table(self) -> dict[str, Any]:
+        """Figures of the end, with `lines` for people."""
+        found = self.figures()
+        lines = self.lines(found)
+        if "knn" in found:
+            told = f"neighbours\t{found['knn']:.4f} have the folder of their nearest; with random weights {self.untaught['knn']:.4f}"
+            lines.append(told)
+        lines.append(
+            f"effective rank\t{found['effective_rank']:.1f} directions of {self.encoder.width} in features of held-out {self.data.what}"
+        )
+        return {"loss": -found.pop("log_likelihood"), **found, "untaught": self.untaught, "lines": lines}
+
+    def _features(self, rows: NDArray[np.int64]) -> Tensor:
+        return inference.collect(lambda batch: self.encoder(batch).pooled, lambda at: self.data.encode(rows[at]), len(rows),
+                                 self.machine, window=self.data.codec.window)  # fmt: skip
 
 
 def derived(request: PretrainConfig, data: Unlabelled) -> Plan:

@@ -15,8 +15,10 @@ from mapsto.core.contracts import RAGGED, Batch, Encoder, Objective
 from mapsto.core.random import generator, seed_torch
 from mapsto.encoders.columns import Columns
 from mapsto.encoders.resnet import Resnet
+from mapsto.encoders.speech import Speech
 from mapsto.encoders.transformer import Transformer
 from mapsto.engine.loop import Run, Settings, attention, fields
+from mapsto.nn.mel import Bands
 from mapsto.objectives import OBJECTIVES
 
 V, D, ROWS = 60, 16, 12
@@ -40,6 +42,8 @@ MADE: dict[str, tuple[str, dict[str, Any], str, Callable[[Batch], float], bool]]
     "cbow": ("cbow", {"counts": [9] * V, "width": D, "sample": 0.0}, "full", lambda b: 6 * math.log(2), False),
     "contrast": ("contrast", {}, "full", lambda b: math.log(ROWS - 1), False),
     "columns": ("columns", {"numbers": 2, "sizes": [3, 3], "width": D}, "full", lambda b: math.log(3), True),
+    "speech": ("speech", {"rate": 1000, "mels": 4, "width": D, "share": 0.5}, "full",
+               lambda b: float(Bands(1000, 4)(b["signal"], b["lengths"]).abs().mean()), True),
     "simclr": ("simclr", {"width": 64, "projection": 16}, "full", lambda b: math.log(2 * len(b["lengths"]) - 1), False),
 }  # fmt: skip
 
@@ -55,6 +59,8 @@ def made(name: str, seed: int = 0) -> tuple[Objective, Encoder]:
     encoder: Encoder = Transformer(vocabulary=V, width=D, depth=2, heads=2, inner=24, limit=40, attention=kind)
     if name == "simclr":
         encoder = Resnet(width=64, depth=4, size=16)
+    if name == "speech":
+        encoder = Speech(rate=1000, mels=4, width=D, depth=2, heads=2, inner=24)
     if name == "columns":
         encoder = Columns(numbers=2, sizes=[3, 3], width=D, depth=2, heads=2, inner=24)
     objective: Objective = OBJECTIVES.load(line)(**arguments)
@@ -65,6 +71,8 @@ def given(name: str, rows: int = ROWS, seed: int = 0) -> Batch:
     """What the objective learns from: texts, rows of two kinds, or pictures of which each has a colour and a direction of its own."""
     if name == "columns":
         return cells(rows, seed)
+    if name == "speech":
+        return sounds(rows, seed)
     if name != "simclr":
         return texts(rows, seed)
     make = generator(seed, "pictures")
@@ -87,6 +95,17 @@ def texts(rows: int = ROWS, seed: int = 0) -> Batch:
     types = torch.cat([(torch.arange(n) > n // 2).long() for n in lengths])
     return {"ids": ids, "lengths": lengths, "target": torch.arange(rows) % 3, "follows": torch.arange(rows) % 2,
             "types": types}  # fmt: skip
+
+
+def sounds(rows: int = ROWS, seed: int = 0) -> Batch:
+    """Recordings of one low or high tone each."""
+    make = generator(seed, "sounds")
+    lengths = torch.randint(12, 20, (rows,), generator=make)
+    pitch = 100 + 250 * torch.randint(2, (rows,), generator=make)
+    time = torch.cat([torch.arange(int(n) * 20) for n in lengths])
+    wave = (2 * math.pi * pitch.repeat_interleave(lengths * 20) * time / 1000).sin() * 8000
+    return {"signal": wave.to(torch.int16).view(-1, 20), "lengths": lengths, "windows": torch.ones(rows).long(),
+            "number": torch.arange(rows) + 1000 * seed}  # fmt: skip
 
 
 def cells(rows: int = ROWS, seed: int = 0) -> Batch:
@@ -198,7 +217,9 @@ def test_nothing_to_learn_from_is_a_loss_of_nothing(name: str) -> None:
     objective, encoder = made(name)
     batch = {"ids": torch.tensor([2, 2]), "lengths": torch.tensor([1, 1]), "target": torch.tensor([0, 1])}
     batch |= {"follows": torch.tensor([0, 1]), "types": torch.tensor([0, 0])}
-    batch = given(name, 1) if name in ("simclr", "columns") else batch
+    batch = given(name, 1) if name in ("simclr", "columns", "speech") else batch
+    if name == "speech":
+        objective.share = 0.0
     if name == "columns":
         batch |= {"missing": ~batch["missing"], "codes": 0 * batch["codes"]}
     loss = objective(encoder, objective.corrupt(batch, 0, 0))
@@ -214,7 +235,7 @@ def test_learns(name: str, optimiser: str) -> None:
     run = Run(
         objective,
         encoder,
-        lambda k: [given(name, 8) if name in ("simclr", "columns") else repeats(k % 5)],
+        lambda k: [given(name, 8) if name in ("simclr", "columns", "speech") else repeats(k % 5)],
         settings,
         [("", 1.0)],
         CPU,
