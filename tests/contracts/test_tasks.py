@@ -38,6 +38,7 @@ MADE = {
     "multi": ("classify", {"kind": "multi", "names": ["x", "y"], "thresholds": [0.4, 0.6]}, _multi,
               lambda t: math.log(2)),
     "number": ("regress", {"mean": 3.0, "std": 2.0}, _number, lambda t: float(t.square().mean())),
+    "transcribe": ("transcribe", {"names": ["a", "b"]}, lambda n: 1 + _single(n)[:, None] % 2, lambda t: math.log(3)),
     "hidden number": ("regress", {"mean": 3.0, "std": 2.0, "hidden": 9}, _number, lambda t: float(t.square().mean())),
 }  # fmt: skip
 
