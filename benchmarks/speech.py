@@ -29,7 +29,7 @@ from benchmarks.__main__ import RESULTS, accuracy, ours
 from mapsto.core.machine import describe
 from mapsto.metrics import transcripts
 
-WORDS = "zero one two three four five six seven eight nine".split()
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 RATE, SEQUENCES, TESTS, DIGITS, PAUSE = 8000, 1500, 200, 5, 0.1
 SHAPE = {"rate": RATE, "mels": 40, "width": 96, "depth": 3, "heads": 3, "inner": 384}
 SHORTEST = 3  # words of a prompt

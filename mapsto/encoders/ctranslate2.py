@@ -121,7 +121,9 @@ def _scaled(held: dict[str, Tensor], where: str) -> dict[str, Tensor]:
         if scale is not None:
             rows = scale.float().flatten()
             if len(rows) not in {1, *tensor.shape[:1]} or not bool((rows.isfinite() & (rows > 0)).all()):
-                raise ModelError(f"{where!r}: {name}{_SCALE} is no positive number for each of the rows of {name}; fetch it again")
+                raise ModelError(
+                    f"{where!r}: {name}{_SCALE} is no positive number for each of the rows of {name}; fetch it again"
+                )
             tensor = tensor.float() / rows.view(-1, *[1] * (tensor.dim() - 1))
         made[name] = tensor.float() if tensor.is_floating_point() else tensor
     return made

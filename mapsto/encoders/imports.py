@@ -8,7 +8,6 @@ which tokens mean what, by the tokenizer.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -117,7 +116,9 @@ def _tokens(path: Path, where: str) -> dict[str, int]:
 
 def _speaks(tokens: Mapping[str, int], held: Mapping[str, Tensor], where: str) -> None:
     """Tokens and settings are those of a Whisper."""
-    lacks = [t for t in ("<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>", "<|transcribe|>") if t not in tokens]
+    lacks = [
+        t for t in ("<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>", "<|transcribe|>") if t not in tokens
+    ]
     if lacks:
         raise ModelError(f"{where}: its tokenizer lacks {listing(lacks)}; expected that of a Whisper")
     odd = [f"{name} {int(held[name])}, not {value}" for name, value in _SETTINGS.items()
@@ -182,13 +183,18 @@ def _tensors(held: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], 
                 made[name] = part.contiguous()
             else:
                 faults.append(f"{theirs} is quantised and has no scale")
-    missing, extra = sorted(wanted.keys() - made.keys()), sorted({*(held.keys() - used), *(made.keys() - wanted.keys())})
+    missing, extra = (
+        sorted(wanted.keys() - made.keys()),
+        sorted({*(held.keys() - used), *(made.keys() - wanted.keys())}),
+    )
     faults += [f"missing {listing(missing)}"] if missing else []
     faults += [f"left over {listing(extra)}"] if extra else []
     faults += [f"{name} is {tuple(made[name].shape)} where {shape} is wanted"
                for name, shape in wanted.items() if name in made and tuple(made[name].shape) != shape]  # fmt: skip
     if faults:
-        raise ModelError(f"{where}: {'; '.join(faults[:6])}; of {len(wanted)} tensors {len(wanted) - len(missing)} were found")
+        raise ModelError(
+            f"{where}: {'; '.join(faults[:6])}; of {len(wanted)} tensors {len(wanted) - len(missing)} were found"
+        )
     return made
 
 
@@ -215,7 +221,9 @@ def _names(encoder: int, decoder: int) -> dict[str, tuple[str, ...]]:
 def _beside(config: dict[str, Any], tokens: Mapping[str, int], said: Mapping[str, Any]) -> dict[str, Any]:
     """The other files: how sounds are heard, how texts are written; `said` is CTranslate2's config.json."""
     end, named = "<|endoftext|>", {i: token for token, i in tokens.items()}
-    ids = {key: [i for i in said.get(key) or [] if isinstance(i, int)] for key in ("suppress_ids", "suppress_ids_begin")}
+    ids = {
+        key: [i for i in said.get(key) or [] if isinstance(i, int)] for key in ("suppress_ids", "suppress_ids_begin")
+    }
     generation = {
         **{key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")},
         "max_length": config["max_target_positions"], "suppress_tokens": ids["suppress_ids"],

@@ -34,7 +34,7 @@ _AT_ONCE = 4096  # positions that go through the model together
 _PER_SECOND = 50  # positions
 _FRAMES = 2  # of a position, to Whisper
 _ROUND = 25  # positions: windows of about one length go through together
-BEHIND: float | None = 1.0  # seconds of silence: see docs/log.md
+BEHIND: float | None = 0.5  # seconds of silence: see docs/log.md
 _STILL = {"apply_spec_augment": False, "layerdrop": 0.0}  # else it draws what no seed decides
 _FULL = 32768.0
 

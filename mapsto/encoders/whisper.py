@@ -44,12 +44,16 @@ class Writer:
         for example in examples:
             batch = self._codec.encode([example])
             windows = [w.flatten().numpy() / _FULL for w in batch["signal"].split(batch["lengths"].tolist())]
-            parts = [text for i in range(0, len(windows), _AT_ONCE) for text in self._heard(windows[i : i + _AT_ONCE], beams)]
+            parts = [
+                text for i in range(0, len(windows), _AT_ONCE) for text in self._heard(windows[i : i + _AT_ONCE], beams)
+            ]
             written.append(" ".join(part for part in parts if part))
         return written
 
     def _heard(self, windows: Sequence[Any], beams: int) -> list[str]:
         with hub.quiet(self._where):
-            given = self._processor(windows, sampling_rate=self._codec.rate, return_tensors="pt", return_attention_mask=True)
+            given = self._processor(
+                windows, sampling_rate=self._codec.rate, return_tensors="pt", return_attention_mask=True
+            )
             tokens = self._model.generate(given.input_features, attention_mask=given.attention_mask, num_beams=beams)
             return [text.strip() for text in self._processor.batch_decode(tokens, skip_special_tokens=True)]

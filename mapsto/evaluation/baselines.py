@@ -71,7 +71,7 @@ def majority(target: Tensor, kind: str, outputs: int, rows: int, weight: Tensor 
 
 def commonest(target: Tensor, scores: Tensor) -> Baseline:
     """The training text that is there most often, whatever is said, for as many rows as `scores` (B, T, K) has."""
-    texts, counts = target.unique(dim=0, return_counts=True)
+    texts, counts = torch.unique(target, dim=0, return_counts=True)
     said = ctc.certain(texts[counts.argmax()][None], scores.shape[2])
     return Baseline("commonest text", said.expand(len(scores), -1, -1))
 

@@ -47,9 +47,11 @@ def judge(vectors: NDArray[np.float32], codes: NDArray[np.int64], seed: int = 0)
     some = np.sort(random.permutation(len(codes), seed, "pairs")[:MOST])
     scores, same, (first, second) = verification.pairs(vectors[some], codes[some])
     if same.all() or not same.any():
-        raise DataError("to tell whether two examples are of one class takes at least two classes, and one of them twice")
+        raise DataError(
+            "to tell whether two examples are of one class takes at least two classes, and one of them twice"
+        )
     value, draws = verification.eer(scores, same), random.stream(seed, "pairs")
-    found = []
+    found: list[float] = []
     while len(found) < RESAMPLES:
         counts = np.bincount(draws.integers(len(some), size=len(some)), minlength=len(some))
         weights = counts[first] * counts[second]

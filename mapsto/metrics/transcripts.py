@@ -18,13 +18,13 @@ Floats = NDArray[Any]
 
 
 def figures(given: Sequence[str], said: Sequence[str], counts: Floats) -> dict[str, Floats]:
-    """`neg_wer` and `neg_cer` (R,), higher is better, of rows that count `counts` (R, B) times."""
+    """`word_accuracy` (1 - WER), `neg_wer` and `neg_cer` (R,), higher is better, of rows that count `counts` (R, B) times."""
     made = {}
     for name, parts in (("neg_wer", str.split), ("neg_cer", list)):
-        one, two = [parts(text) for text in given], [parts(text) for text in said]  # type: ignore[operator]
+        one, two = [parts(text) for text in given], [parts(text) for text in said]
         edits, sizes = distances(one, two), np.array([len(part) for part in two])
         made[name] = -(counts @ edits) / np.maximum(counts @ sizes, 1)
-    return made
+    return {"word_accuracy": 1 + made["neg_wer"], **made}
 
 
 def rates(given: Sequence[str], said: Sequence[str]) -> tuple[float, float]:

@@ -27,7 +27,9 @@ def lengths(scores: Tensor) -> Tensor:
 def nll(scores: Tensor, target: Tensor) -> Tensor:
     """(B,) -log p(target); 0 where there are too few rows for it, which can teach nothing."""
     rows, sizes = lengths(scores), (target > BLANK).sum(1)
-    return torch.nn.functional.ctc_loss(scores.transpose(0, 1).float(), target, rows, sizes, BLANK, "none", zero_infinity=True)
+    return torch.nn.functional.ctc_loss(
+        scores.transpose(0, 1).float(), target, rows, sizes, BLANK, "none", zero_infinity=True
+    )
 
 
 def greedy(scores: Tensor) -> list[tuple[list[int], float]]:
@@ -47,7 +49,10 @@ def beam(scores: Tensor, beams: int) -> list[tuple[list[int], float]]:
     Prefixes are followed, not paths (Hannun et al. 2014): `beams` at a time, each with the probability of the paths that end in
     a blank and of those that do not.
     """
-    return [_prefixes(part[:size].double().numpy(), beams) for part, size in zip(scores.cpu(), lengths(scores).tolist(), strict=True)]
+    return [
+        _prefixes(part[:size].double().numpy(), beams)
+        for part, size in zip(scores.cpu(), lengths(scores).tolist(), strict=True)
+    ]
 
 
 def _prefixes(rows: NDArray[np.float64], beams: int) -> tuple[list[int], float]:
@@ -66,7 +71,9 @@ def _prefixes(rows: NDArray[np.float64], beams: int) -> tuple[list[int], float]:
     return list(best), float(np.logaddexp(*ends))
 
 
-def _add(found: dict[tuple[int, ...], tuple[float, float]], prefix: tuple[int, ...], blank: float, symbol: float) -> None:
+def _add(
+    found: dict[tuple[int, ...], tuple[float, float]], prefix: tuple[int, ...], blank: float, symbol: float
+) -> None:
     was = found.get(prefix, (NEVER, NEVER))
     found[prefix] = (float(np.logaddexp(was[0], blank)), float(np.logaddexp(was[1], symbol)))
 

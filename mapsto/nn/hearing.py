@@ -30,12 +30,16 @@ _FULL = 32767.0
 _LANES = 1 << 24  # samples of a recording that have draws of their own
 
 
-def heard(signal: Tensor, lengths: Tensor, numbers: Tensor, seed: int, step: int, speed: float = SPEED) -> tuple[Tensor, Tensor]:
+def heard(
+    signal: Tensor, lengths: Tensor, numbers: Tensor, seed: int, step: int, speed: float = SPEED
+) -> tuple[Tensor, Tensor]:
     """(N, S) int16, (W,) lengths and (W,) int64 numbers of the recordings ↦ (N', S) int16 and (W,) lengths."""
     draw = _Draw(numbers, seed, step)
     waves, lengths = _paced(signal, lengths, draw, speed)
     real = torch.arange(waves.shape[1], device=waves.device) < (lengths * signal.shape[1])[:, None]
-    made = (_noisy(_dulled(waves, draw), real, draw) * _holed(real, draw)).clamp(-_FULL - 1, _FULL).round().to(torch.int16)
+    made = (
+        (_noisy(_dulled(waves * real, draw), real, draw) * _holed(real, draw)).clamp(-_FULL - 1, _FULL).round().to(torch.int16)
+    )
     return made[real].view(-1, signal.shape[1]), lengths
 
 
@@ -72,8 +76,11 @@ def _dulled(waves: Tensor, draw: _Draw) -> Tensor:
     width = draw("pitch", 0.0, PITCH)
     low = draw("pitch from") * (1 - width)
     taps = torch.arange(-_TAPS, _TAPS + 1, device=waves.device)
-    edges = (torch.expm1(torch.stack([low, low + width]) * math.log1p(_LOWEST)) / _LOWEST)[..., None]  # shares of half the rate
-    through = (edges[1] * torch.sinc(edges[1] * taps) - edges[0] * torch.sinc(edges[0] * taps)) * (0.5 + 0.5 * torch.cos(math.pi * taps / (_TAPS + 1)))
+    edges = (torch.expm1(torch.stack([low, low + width]) * math.log1p(_LOWEST)) / _LOWEST)[
+        ..., None
+    ]  # shares of half the rate
+    fade = 0.5 + 0.5 * torch.cos(math.pi * taps / (_TAPS + 1))
+    through = (edges[1] * torch.sinc(edges[1] * taps) - edges[0] * torch.sinc(edges[0] * taps)) * fade
     kernel = (taps == 0).float() - through
     size = waves.shape[1] + 2 * _TAPS
     dulled: Tensor = torch.fft.irfft(torch.fft.rfft(waves, size) * torch.fft.rfft(kernel, size), size)[:, _TAPS:-_TAPS]

@@ -120,19 +120,8 @@ def tune(
     """
     assert start.task is not None
     encoder, task = copied(start.encoder), copied(start.task)
-    handle = None
-    moving: Encoder
-    moving, learn, judge = encoder, job.encoder_of(job.learn), job.encoder_of(job.judge)
-    if plan.rung == "lora":
-        handle = lowrank.adapt(encoder, plan.rank, job.seed)
-    if below is not None:
-        whole = plan.rung == "frozen"
-        moving = Above(encoder) if whole else Upper(encoder, len(encoder.depths) - (plan.layers or 1))
-        learn = _cached(below["learn"], job.target[job.learn])
-        judge = _cached(below["judge"], job.target[job.judge]) if "judge" in below else judge
-    learns: Objective = task
-    if below is None and job.codec.modality == "audio" and plan.rung != "frozen":
-        learns, learn = Heard(task, hearing.SPEED if task.reads == "rows" else 0.0), _numbered(learn)
+    handle = lowrank.adapt(encoder, plan.rank, job.seed) if plan.rung == "lora" else None
+    moving, learns, learn, judge = _heard(job, plan, encoder, task, below)
     loader = Loader(learn, len(job.learn), plan.batch, job.seed, job.positions, purpose=plan.rung,
                     window=job.codec.window)  # fmt: skip
     settings = Settings(steps=plan.steps, rate=plan.rate, warmup=Duration(0.1, "fraction"), seed=job.seed)
@@ -154,6 +143,24 @@ def tune(
     encoder.requires_grad_(True)
     made = Composed(job.codec, encoder.eval(), task.eval())
     return Candidate(plan.rung, made, found, None, {"steps": run.index}, extras)
+
+
+def _heard(
+    job: Job, plan: Tuning, encoder: Encoder, task: Any, below: Mapping[str, Batch] | None
+) -> tuple[Encoder, Objective, infer.Encode, infer.Encode]:
+    """What is run, what it learns, and how the rows to learn and to judge from are encoded."""
+    learn, judge = job.encoder_of(job.learn), job.encoder_of(job.judge)
+    if below is not None:
+        learn = _cached(below["learn"], job.target[job.learn])
+        judge = _cached(below["judge"], job.target[job.judge]) if "judge" in below else judge
+        if plan.rung == "frozen":
+            return Above(encoder), task, learn, judge
+        assert isinstance(encoder, Staged)
+        return Upper(encoder, len(encoder.depths) - (plan.layers or 1)), task, learn, judge
+    if job.codec.modality != "audio" or plan.rung == "frozen":
+        return encoder, task, learn, judge
+    speed = hearing.SPEED if task.reads == "rows" else 0.0  # what is said stays the same, who says it may not
+    return encoder, Heard(task, speed), _numbered(learn), judge
 
 
 def _rules(plan: Tuning, encoder: Encoder) -> freeze.Rules:

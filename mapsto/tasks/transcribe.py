@@ -67,9 +67,13 @@ class Transcribe(Task):
             DataError: an example of several windows.
         """
         if len(encoded.lengths) != len(encoded.pooled):
-            raise DataError("a recording is longer than what the encoder hears at once; cut it into shorter ones to transcribe it")
+            raise DataError(
+                "a recording is longer than what the encoder hears at once; cut it into shorter ones to transcribe it"
+            )
         with torch.autocast(encoded.rows.device.type, enabled=False):
             found = self.head(self.inner(self.norm(encoded.rows.float()))).float().log_softmax(1)
+        if not len(found):
+            return found.new_zeros(len(encoded.lengths), 0, found.shape[1])
         scores: Tensor = Encoded(found, encoded.lengths, encoded.pooled).tokens
         return scores
 
@@ -87,7 +91,7 @@ class Transcribe(Task):
         return "".join(self.names[s - 1] if s <= len(self.names) else UNKNOWN for s in symbols if s != ctc.BLANK)
 
     def figures(self, scores: Tensor, targets: Tensor, counts: Floats) -> dict[str, Floats]:
-        """neg_wer and neg_cer of R resamples at once: name ↦ (R,), for counts (R, B)."""
+        """word_accuracy, neg_wer and neg_cer of R resamples at once: name ↦ (R,), for counts (R, B)."""
         given = [answer.text for answer in self.decode(scores.detach())]
         return transcripts.figures(given, [self.text(row) for row in targets.tolist()], counts)
 

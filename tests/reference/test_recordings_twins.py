@@ -72,7 +72,7 @@ def test_whisper_hears_a_short_window_as_one_with_a_shorter_table() -> None:
     for rows, wave in zip(found.rows.split(lengths), batch["signal"].split(lengths), strict=True):
         positions = -(-(len(wave) + 15) // 25) * 25
         twin = WhisperModel(WhisperConfig(**{**sizes, "max_source_positions": positions})).encoder.eval()
-        state = {name: value for name, value in made.model.state_dict().items()}
+        state = dict(made.model.state_dict())
         twin.load_state_dict({**state, "embed_positions.weight": state["embed_positions.weight"][:positions]})
         extractor = WhisperFeatureExtractor(feature_size=8, chunk_length=positions / 50)
         extractor.n_samples = positions * 320

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def slow(scores: Any, same: Any) -> float:
     """Rejections and acceptances at every threshold between scores, and where the lines through them cross."""
     at = [-np.inf, *sorted(set(scores)), np.inf]
     points = [(np.mean([s < t for s in scores[same]]), np.mean([s >= t for s in scores[~same]])) for t in at[1:]]
-    for (r, a), (q, b) in zip(points[:-1], points[1:], strict=True):
+    for (r, a), (q, b) in itertools.pairwise(points):
         if q >= b:
             share = (a - r) / ((a - r) - (b - q))
             return float(r + share * (q - r))
