@@ -27,7 +27,9 @@ from mapsto.data.rows import Rows
 from mapsto.data.rows import load as read
 from mapsto.data.source import open_source
 from mapsto.encoders import pretrained, sources
+from mapsto.evaluation.recognition import Recognition
 from mapsto.evaluation.suite import Report
+from mapsto.media import sounds
 from mapsto.model import Model
 from mapsto.runs import pretrain as pretraining
 from mapsto.runs import reading, unseen
@@ -163,14 +165,37 @@ def _answers(model: Model, rows: Rows) -> Iterator[sink.Columns]:
         window = range(first, min(first + model.mapping.codec.window, len(rows)))
         found = [answer.plain() for answer in model.predict([rows.examples[i] for i in window])]
         columns: sink.Columns = {"row": [int(rows.numbers[i]) for i in window]}
-        kept = ("name", "score") if "name" in found[0] else ("names",) if "names" in found[0] else ("value",)
-        columns |= {{"name": "prediction", "names": "prediction", "value": "prediction"}.get(k, k): [f[k] for f in found]
-                    for k in kept}  # fmt: skip
+        first, *more = (name for name, value in found[0].items() if not isinstance(value, dict))
+        columns |= {"prediction": [one[first] for one in found], **{name: [one[name] for one in found] for name in more}}
         shown = list(zip(*(rows.examples.shown(i) for i in window), strict=True))
         yield {**columns, **{name: list(part) for name, part in zip(names, shown, strict=True)}}
 
 
-def evaluate(model: Model | str, data: Any, against: Model | str | None = None) -> Report | Done:
+def transcribe(model: Model | str, recordings: Sequence[Any] | str | Path, beams: int = 1) -> Done:
+    """What is said in recordings: paths, bytes, or a folder of them, in which what is no recording is passed over and said.
+
+    `model` is one of the task transcribe, or a source that writes by itself, such as Whisper; `beams` is how many texts are
+    followed at once.
+
+    Raises:
+        ModelError: a model that does not write.
+        DataError: a recording that cannot be read, or none.
+    """
+    clips, noted = sounds.gathered(recordings)
+    if not isinstance(model, Model) and not (Path(model) / HEAD).exists():
+        from mapsto.encoders.whisper import Writer
+
+        origin = sources.find(model)
+        texts = Writer(origin.folder, f"source {model!r}").texts(clips, beams)
+    else:
+        held = load(model) if isinstance(model, str) else model
+        texts = [answer.text for answer in held.transcribe(clips, beams)]
+    named = [clip if isinstance(clip, str) else f"recording {i}" for i, clip in enumerate(clips, 1)]
+    said = tuple(f"{text}\t{name}" for text, name in zip(texts, named, strict=True))
+    return Done((*said, *noted), {"texts": [{"audio": n, "text": t} for n, t in zip(named, texts, strict=True)], "noted": noted})
+
+
+def evaluate(model: Model | str, data: Any, against: Model | str | None = None) -> Report | Recognition | Done:
     """`Model.evaluate` of a model or its folder; `against` is another one of the same task.
 
     What was pretrained and has no task is judged on a path of text instead: its loss, and bits per byte of a causal one,
@@ -232,45 +257,6 @@ def encoder(name: str, online: bool = False) -> Model:
     return Model(
         Composed(reading.usual(source), source.encoder), Facts(source={"name": name, "normalize": source.normalize})
     )
-
-
-def from_module(module: Any, size: int, *, mean: Sequence[float] = (127.5,) * 3, std: Sequence[float] = (127.5,) * 3,
-                features: Callable[[Any, Any], Any] | None = None, fit: str = "crop", share: float = 1.0,
-                out: Path | str | None = None) -> Model:  # fmt: skip
-    """Any `torch.nn.Module` of pictures as a model to embed with and to transfer from; `out` is the folder to write it to.
-
-    The module's own code is not needed any more: what it does to (B, 3, size, size) is written down as data and shown to
-    give the same. `features(module, x)` gives (B, D), (B, T, D) or (B, D, h, w), without it the output is taken; pixels from
-    0 to 255 become (x - mean) / std for each colour; `fit` and `share` say how a picture becomes a square (`ImageCodec`).
-
-    Raises:
-        ModelError: it cannot be written down, or gives something else.
-        OutputError: `out` is there already.
-    """
-    from mapsto.codecs.image import ImageCodec
-    from mapsto.encoders.tracing import traced
-
-    codec, encoder = ImageCodec(size, fit, share), traced(module, size, mean, std, features)
-    made = Model(Composed(codec, encoder), Facts(source={"name": type(module).__name__}))
-    if out is not None:
-        made.save(out)
-    return made
-
-
-def blank(encoder: str = "speech", *, seed: int = 0, out: Path | str | None = None, **shape: Any) -> Model:
-    """An encoder of recordings with random weights as a model to transfer from, where nothing pretrained is at hand; `out` is
-    the folder to write it to. `shape` is what its constructor takes, such as `width` and `depth`.
-
-    Raises:
-        ConfigError: an encoder that is not made so, or no such shape.
-        OutputError: `out` is there already.
-    """
-    from mapsto.runs.blank import blank as composed
-
-    model = Model(composed(encoder, seed, shape), Facts(source={"name": pretrained.BLANK}))
-    if out is not None:
-        model.save(out)
-    return model
 
 
 def verify(folder: Path | str) -> Verification:

@@ -17,7 +17,7 @@ from mapsto.bundle.save import save
 from mapsto.codecs.labels import Labels
 from mapsto.codecs.words import WordsCodec
 from mapsto.core import config
-from mapsto.core.contracts import Codec, Encoder, single
+from mapsto.core.contracts import Codec, Encoder, Task, single
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.decoding import Decoding
 from mapsto.core.errors import DataError, ModelError
@@ -30,8 +30,9 @@ from mapsto.encoders import vectors
 from mapsto.encoders.towers import Siamese
 from mapsto.encoders.words import Words
 from mapsto.engine import infer as inference
-from mapsto.evaluation import suite
+from mapsto.evaluation import recognition, suite
 from mapsto.evaluation.baselines import Baseline
+from mapsto.evaluation.recognition import Recognition
 from mapsto.evaluation.suite import Report
 from mapsto.objectives.causal import Causal
 from mapsto.objectives.masked import Masked
@@ -40,6 +41,7 @@ from mapsto.tasks import generate as generation
 from mapsto.tasks.classify import Classify
 from mapsto.tasks.generate import Decode, Reader
 from mapsto.tasks.regress import Regress
+from mapsto.tasks.transcribe import Transcribe, Transcript
 
 
 @final
@@ -68,6 +70,20 @@ class Model:
         """
         return self.task.decode(self.scores(examples)) if len(examples) else []
 
+    def transcribe(self, recordings: Sequence[Any], beams: int = 1) -> list[Transcript]:
+        """What is said in each recording, `beams` texts followed at once.
+
+        Raises:
+            ModelError: a model of another task.
+            DataError: a recording that cannot be read.
+        """
+        task = self.task
+        if not isinstance(task, Transcribe):
+            raise ModelError(f"this model answers with the task {task.name!r}; name one that was made with --task transcribe, or a "
+                             "source that writes, such as Whisper")  # fmt: skip
+        spec = {**task.spec(), "beams": beams}
+        return Transcribe(**spec).decode(self.scores(recordings))
+
     def scores(self, examples: Sequence[Any]) -> torch.Tensor:
         """(B, K) float32 raw scores."""
         task, encoder = self.task, self.mapping.encoder
@@ -82,9 +98,9 @@ class Model:
             pooled = torch.nn.functional.normalize(pooled, dim=-1)
         return pooled.numpy()
 
-    def evaluate(self, data: Any, against: Model | None = None) -> Report:
+    def evaluate(self, data: Any, against: Model | None = None) -> Report | Recognition:
         """Scores on labelled data that the model has not seen, with 95% intervals; and what it gains over the model
-        `against` on the same rows.
+        `against` on the same rows. Of classes none of which it learnt: how well its vectors tell them apart.
 
         Raises:
             DataError: unreadable, or labels that the model does not know.
@@ -92,6 +108,9 @@ class Model:
         """
         rows = self.rows(data, labelled=True)
         labels = Labels.load(self.facts.data["labels"])
+        if against is None and labels.strange(rows):
+            assert rows.labels is not None
+            return recognition.judge(self.embed(rows.examples), rows.labels.ids())
         rivals = [] if against is None else [self._rival(against, data)]
         return suite.judge(self.scores(rows.examples), labels.encode(rows), self.task, rivals)
 
@@ -101,6 +120,8 @@ class Model:
         scores = other.scores(other.rows(data, labelled=True).examples)
         if isinstance(mine, Regress) and isinstance(theirs, Regress):
             scores = ((theirs.values(scores) - mine.mean) / mine.std).float()[:, None]
+        elif isinstance(mine, Transcribe) and isinstance(theirs, Transcribe) and mine.names == theirs.names:
+            pass
         elif not (isinstance(mine, Classify) and isinstance(theirs, Classify)
                   and (mine.kind, mine.names) == (theirs.kind, theirs.names)):  # fmt: skip
             raise ModelError("the two models answer different questions: expected the same kind of target with the same "
@@ -205,14 +226,14 @@ class Model:
         return save(self.mapping, folder, self.facts, replace)
 
     @property
-    def task(self) -> Classify | Regress:
+    def task(self) -> Task:
         """What it predicts.
 
         Raises:
             ModelError: nothing; it only embeds.
         """
         task = self.mapping.task
-        if not isinstance(task, (Classify, Regress)):
+        if task is None:
             raise ModelError("this model has no task: it only embeds; transfer it to labelled data first")
         return task
 

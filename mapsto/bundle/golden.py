@@ -55,8 +55,13 @@ def record(mapping: Mapping, examples: Sequence[Any]) -> dict[str, Any]:
     if not np.isfinite(rows).all():
         raise ModelError("the model gives outputs that are not finite, so it is not saved; train it at a lower rate")
     return {"inputs": [_plain(example) for example in examples],
-            "outputs": [[float(str(value)) for value in row] for row in rows],
+            "outputs": _decimals(rows),
             "of": "pooled" if mapping.task is None else "scores", "precision": "float32"}  # fmt: skip
+
+
+def _decimals(values: Any) -> Any:
+    """An array as lists of the shortest decimals that read back to the same float32."""
+    return [_decimals(row) for row in values] if values.ndim else float(str(values))
 
 
 def inputs(recorded: Named[str, Any]) -> list[Any]:

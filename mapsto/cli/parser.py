@@ -202,6 +202,19 @@ def _embed(parser: Parser) -> None:
     _dry(parser)
 
 
+def _transcribe(parser: Parser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a model of the task transcribe, or a source that writes, such as Whisper")
+    parser.add_argument("recordings", nargs="+", metavar="CLIP", help="recordings, or a folder of them")
+    parser.add_argument("--beams", type=int, default=1, metavar="K", help="texts that are followed at once (default 1)")
+
+
+def _import(parser: Parser) -> None:
+    parser.add_argument(
+        "model", metavar="PLACE", help="a folder with a model.bin of CTranslate2, or an installed package that holds one"
+    )
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="the folder to write")
+
+
 def _export(parser: Parser) -> None:
     _model(parser)
     parser.add_argument(
@@ -234,6 +247,8 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "evaluate": ("how good a model is on held-out data, with 95%% intervals", _evaluate),
     "embed": ("one vector for each text", _embed),
     "verify": ("re-hash a model folder and run its golden examples again", _model),
+    "transcribe": ("what is said in recordings", _transcribe),
+    "import": ("Whisper from a CTranslate2 file as a Hugging Face folder, to transfer from", _import),
     "export": ("write a model for other software", _export),
     "list": ("what there is to choose from", _list),
     "doctor": ("what this machine has, what was chosen for it, and why", lambda parser: None),

@@ -140,6 +140,20 @@ def verify(request: Namespace) -> int:
     return 0 if found.ok else 2
 
 
+def transcribe(request: Namespace) -> int:
+    """What is said in recordings."""
+    from mapsto import api
+
+    return _told(api.transcribe(request.model, request.recordings, request.beams), request.json)
+
+
+def import_(request: Namespace) -> int:
+    """Another program's model as a Hugging Face folder."""
+    from mapsto import starts
+
+    return _told(starts.import_model(request.model, request.out), request.json)
+
+
 def export(request: Namespace) -> int:
     """A model for other software."""
     from mapsto import api
@@ -251,5 +265,5 @@ def _foreseen(request: Namespace, model: Model) -> int:
 
 VERBS: dict[str, Callable[[Namespace], int]] = {
     "transfer": transfer, "pretrain": pretrain, "generate": generate, "fill": fill, "neighbours": neighbours, "predict": predict, "evaluate": evaluate, "embed": embed, "verify": verify,
-    "export": export, "list": list_, "doctor": doctor, "run": run,
+    "transcribe": transcribe, "import": import_, "export": export, "list": list_, "doctor": doctor, "run": run,
 }  # fmt: skip

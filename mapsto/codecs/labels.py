@@ -1,11 +1,13 @@
 """Targets ↔ tensors: class indices, K-hot rows, standardised numbers.
 
-single, ordinal: (B,) int64; multi: (B, K) float32 of 0 and 1; number: (B,) float32, (y − mean) / std of training.
+single, ordinal: (B,) int64; multi: (B, K) float32 of 0 and 1; number: (B,) float32, (y − mean) / std of training;
+transcribe: (B, L) int64, character i of K as i + 1, one that training did not have as K + 1, filled up with 0.
 Names of a single or multi target are sorted (numbers by value); an ordinal target keeps the order that was given.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol, final
@@ -50,7 +52,7 @@ class _Labelled(Protocol):
 @final
 @dataclass(frozen=True)
 class Labels:
-    """What a target means: its kind, its K names (none for a number), the mean and deviation of a number."""
+    """What a target means: its kind, its K names (none for a number, characters of texts), the mean and deviation of a number."""
 
     kind: str
     names: tuple[str, ...] = ()
@@ -75,6 +77,10 @@ class Labels:
                 raise DataError(f"{rows.where}: the target is {mean:g} in every row; a number to learn must vary")
             return Labels(kind, (), mean, std)
         present = [target.names[code] for code in np.unique(target.codes)]
+        if kind == "transcribe":
+            if len(present) == 1:
+                raise DataError(f"{rows.where}: all {len(rows.numbers):,} rows say {_short(present[0])!r}; give rows that differ")
+            return Labels(kind, tuple(sorted(set("".join(map(plain, present))))))
         if kind == "ordinal":
             _check_order(rows, present, order or ())
             return Labels(kind, tuple(order or ()))
@@ -98,6 +104,8 @@ class Labels:
                     f"{rows.where}: expected a number as the target, got names such as {_short(target.names[0])!r}"
                 )
             return torch.from_numpy(((target.values - self.mean) / self.std).astype(np.float32))
+        if self.kind == "transcribe":
+            return self._symbols(target)
         table = self._table(rows, target)
         if self.kind != "multi":
             return torch.from_numpy(table[target.codes])
@@ -106,6 +114,24 @@ class Labels:
         owner = np.repeat(np.arange(len(hot)), np.diff(target.starts))
         hot[torch.from_numpy(owner), torch.from_numpy(table[target.codes])] = 1.0
         return hot
+
+    def strange(self, rows: _Labelled) -> bool:
+        """Whether each row is of one of several classes, none of which training had."""
+        target = _target(rows)
+        if self.kind != "single" or len(target.names) < 2:
+            return False
+        return not {name for n in self.names for name in (n, _whole(n))} & {name for n in target.names for name in (n, _whole(n) or n)}
+
+    def _symbols(self, target: _Target) -> Tensor:
+        """(B, L) the characters of each row's text."""
+        import torch
+
+        known = {name: i for i, name in enumerate(self.names, 1)}
+        texts = [[known.get(c, len(known) + 1) for c in plain(text)] for text in target.names]
+        table = torch.zeros(len(texts), max(map(len, texts), default=0), dtype=torch.int64)
+        for row, text in zip(table, texts, strict=True):
+            row[: len(text)] = torch.tensor(text)
+        return table[torch.from_numpy(target.codes).long()]
 
     def _table(self, rows: _Labelled, target: _Target) -> NDArray[np.int64]:
         """(names of the rows,) the class of each, proved to exist wherever it is used."""
@@ -141,6 +167,11 @@ def weights(codes: Any, classes: int) -> NDArray[np.float32]:
     present = counts > 0
     scaled = counts.sum() / (present.sum() * np.maximum(counts, 1))
     return np.where(present, scaled, 0).astype(np.float32)
+
+
+def plain(text: str) -> str:
+    """A text with each character in one form and single spaces."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _short(name: str) -> str:

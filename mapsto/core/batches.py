@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -40,6 +42,19 @@ def select(batch: Batch, rows: Tensor) -> Batch:
     windows = ragged(batch["windows"], rows) if "windows" in batch else rows
     chosen = {"lengths": windows, **dict.fromkeys(RAGGED, ragged(batch["lengths"], windows))}
     return {k: v[chosen.get(k, rows)] if isinstance(v, Tensor) else v for k, v in batch.items()}
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors (B, …) one below the other, zeros at the ends of those whose other dimensions are shorter."""
+    if len({part.shape[1:] for part in parts}) == 1:
+        return torch.cat(list(parts))
+    shape = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
+    made = parts[0].new_zeros(sum(len(part) for part in parts), *shape)
+    first = 0
+    for part in parts:
+        made[(slice(first, first + len(part)), *(slice(size) for size in part.shape[1:]))] = part
+        first += len(part)
+    return made
 
 
 def ragged(lengths: Tensor, chosen: Tensor) -> Tensor:

@@ -221,7 +221,12 @@ class Objective(nn.Module, ABC):
 
 
 class Task(Objective):
-    """An objective that also predicts. Its head sees only `Encoded`."""
+    """An objective that also predicts. Its head sees only `Encoded`.
+
+    One that reads "rows" answers with rows: where `(B, K)` is said it is (B, T, K), with zeros behind what is shorter.
+    """
+
+    reads: ClassVar[str] = "pooled"  # or "rows": what of `Encoded` its answer is made of; a linear head is fitted to `pooled` alone
 
     @abstractmethod
     def score(self, encoded: Encoded) -> Tensor:

@@ -79,7 +79,7 @@ def audit(train: Rows, test: Rows | None = None) -> Audit:
         if rows is None:
             continue
         found += _duplicates(rows)
-        if rows.labels is not None and rows.labels.names:
+        if rows.labels is not None and rows.labels.names and rows.labels.kind != "transcribe":
             found += _typos(rows, rows.labels)
     if isinstance(train.examples, Blobs):
         found += _alike(train, test)
@@ -112,6 +112,9 @@ def _balance(rows: Rows, labels: Targets) -> Iterator[Finding]:
         return
     counts = labels.counts()
     present = np.flatnonzero(counts)
+    if labels.kind == "transcribe":
+        yield Finding("balance", f"{rows.where}: {len(present):,} different texts", len(rows), warning=False)
+        return
     if not len(present):
         yield Finding("one class", f"{rows.where}: no row has any label", len(rows))
         return

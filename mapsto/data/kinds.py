@@ -1,4 +1,5 @@
-"""What a cell holds, and what kind of target a column of cells is: single, multi, ordinal or number; with the reason."""
+"""What a cell holds, and what kind of target a column of cells is: single, multi, ordinal, number or, where asked for, a
+text to transcribe; with the reason."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from mapsto.core.cells import missing as missing
 from mapsto.core.cells import number as number
 from mapsto.core.errors import DataError
 
-KINDS = ("single", "multi", "ordinal", "number")
+KINDS = ("single", "multi", "ordinal", "number", "transcribe")
 _FEW = 20  # whole numbers with at most as many different values are class codes
 
 

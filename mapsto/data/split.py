@@ -22,7 +22,7 @@ _BINS = 10  # quantiles by which a number is stratified
 def holdout(rows: Rows, target: Any, share: float, seed: int, by: str = "stratified") -> tuple[Indices, Indices]:
     """(training indices, held-out indices), both ascending, about `share` of the rows held out.
 
-    `target` (B,) codes or numbers, or (B, K) K-hot; only "stratified" reads it: the classes keep their shares, and a
+    `target` (B,) codes or numbers, or (B, K) K-hot, or texts, which are no classes; only "stratified" reads it: the classes keep their shares, and a
     class keeps at least one text in training. "grouped" keeps equal `rows.groups` together; "time" holds out the
     latest rows by `rows.times`.
 
@@ -60,6 +60,8 @@ def strata(target: Any, count: int) -> Indices:
     """(B,) the class by which each row is stratified: its code, the bin of its number, or its rarest label."""
     values = np.asarray(target)
     assert len(values) == count
+    if values.ndim == 2 and values.dtype.kind != "f":
+        return np.zeros(count, np.int64)
     if values.ndim == 2:
         frequency = np.where(values > 0, values.sum(0), np.inf)
         return np.asarray(np.where((values > 0).any(1), frequency.argmin(1), values.shape[1]), np.int64)

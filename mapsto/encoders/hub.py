@@ -150,6 +150,32 @@ def blank(config: dict[str, Any]) -> Any:
         return AutoModel.from_config(_configuration(config), dtype=torch.float32)
 
 
+def wanted(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name ↦ shape of every tensor of a model that turns speech into text, each once where two share one."""
+    from transformers import AutoModelForSpeechSeq2Seq
+
+    with quiet("config.json"), torch.device("meta"):
+        model = AutoModelForSpeechSeq2Seq.from_config(_configuration(config))
+        return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def writer(folder: Path) -> tuple[Any, Any]:
+    """A model of a folder that turns speech into text, in eval mode and float32, and what hears and writes for it.
+
+    Raises:
+        ModelError: unknown to transformers, it writes nothing, or tensors are missing.
+    """
+    from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
+
+    with quiet(str(folder)):
+        how: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        model, info = AutoModelForSpeechSeq2Seq.from_pretrained(folder, use_safetensors=True, output_loading_info=True,
+                                                                dtype=torch.float32, **how)  # fmt: skip
+        processor = AutoProcessor.from_pretrained(folder, **how)
+    check(str(folder), sorted(info["missing_keys"]), [], set(), [])
+    return model.eval(), processor
+
+
 def filled(folder: Path, config: dict[str, Any]) -> tuple[Any, set[str], list[str]]:
     """(a model of this config with the folder's weights, in eval mode and float32; its tensors that the folder lacks, all of a
     pooler; the folder's that it has no use for).

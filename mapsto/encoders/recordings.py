@@ -5,17 +5,20 @@ wav2vec 2.0, HuBERT, WavLM, the spectrogram transformer …; what it hears is ma
 
 Rate, bands, scaling and the length that is filled up with silence are those of its preprocessor_config.json. Each window is
 extracted alone, and windows whose features have one shape go through together, so nothing is filled up but what the extractor
-fills: a window's rows depend on it alone. Of Whisper's rows those of the silence behind a window are left out.
+fills: a window's rows depend on it alone. Of Whisper's rows those of the silence behind a window are left out; and of the half
+minute that it hears otherwise, only `behind` seconds of silence are computed (its positions are those of the table's start).
 
 Shape letters: `W` windows, `N` positions, `S` samples of a position, `D` width.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +32,9 @@ from mapsto.nn.pooling import pool
 LONGEST = 30.0  # seconds of a window where the extractor sets no end
 _AT_ONCE = 4096  # positions that go through the model together
 _PER_SECOND = 50  # positions
+_FRAMES = 2  # of a position, to Whisper
+_ROUND = 25  # positions: windows of about one length go through together
+BEHIND: float | None = 0.5  # seconds of silence: see docs/log.md
 _STILL = {"apply_spec_augment": False, "layerdrop": 0.0}  # else it draws what no seed decides
 _FULL = 32768.0
 
@@ -41,6 +47,7 @@ class Recordings(Encoder):
         config: the content of its config.json.
         extractor: the content of its preprocessor_config.json.
         pooling: "mean", "cls" or "last".
+        behind: seconds of silence that Whisper hears behind a window, at least; without it, as many as fill its half minute.
         model: the loaded model itself; without it, one of that config with random weights.
 
     Raises:
@@ -51,9 +58,9 @@ class Recordings(Encoder):
     needs: ClassVar[tuple[str, ...]] = ("signal", "lengths")
 
     def __init__(self, *, config: dict[str, Any], extractor: dict[str, Any], pooling: str = "mean",
-                 model: Any = None) -> None:  # fmt: skip
+                 behind: float | None = None, model: Any = None) -> None:  # fmt: skip
         super().__init__()
-        self._spec = {"config": config, "extractor": extractor, "pooling": pooling}
+        self._spec = {"config": config, "extractor": extractor, "pooling": pooling, "behind": behind}
         self._extractor, self._end = hub.extractor(extractor), end(extractor)
         model = hub.blank(config) if model is None else model
         known = model.config.to_dict()
@@ -64,6 +71,7 @@ class Recordings(Encoder):
         self.model: nn.Module = model.get_encoder() if model.config.is_encoder_decoder else model
         if self._silent:
             self.model.layerdrop = 0.0
+            self._whole, self._behind = int(model.config.max_source_positions), behind
 
     @property
     def entry(self) -> nn.Module:
@@ -81,7 +89,8 @@ class Recordings(Encoder):
         heard = [self._heard(one) for one in signal.split(lengths)]
         found: dict[int, Tensor] = {}
         for group in self._groups([one.shape for one in heard], lengths):
-            made = self.model(torch.stack([heard[i] for i in group])).last_hidden_state
+            with self._short(heard[group[0]].shape[-1]):
+                made = self.model(torch.stack([heard[i] for i in group])).last_hidden_state
             for i, rows in zip(group, made, strict=True):
                 found[i] = rows[: lengths[i]] if self._silent else rows
         whole = torch.cat([found[i] for i in range(len(lengths))])
@@ -95,14 +104,36 @@ class Recordings(Encoder):
     def _heard(self, window: Tensor) -> Tensor:
         """What the extractor makes of a window (T, S)."""
         wave = window.flatten().cpu().numpy().astype("float32") / _FULL
-        made = self._extractor(wave, sampling_rate=self._extractor.sampling_rate, return_tensors="np")
+        short = {}
+        if self._silent and self._behind is not None:
+            wanted = len(window) + round(self._behind * _PER_SECOND)
+            positions = min(self._whole, -(-wanted // _ROUND) * _ROUND)
+            wave, short = wave[: positions * window.shape[1]], {"padding": "do_not_pad"}
+            wave = np.pad(wave, (0, positions * window.shape[1] - len(wave)))
+        made = self._extractor(wave, sampling_rate=self._extractor.sampling_rate, return_tensors="np", **short)
         return torch.from_numpy(made[self._extractor.model_input_names[0]][0]).float().to(window.device)
+
+    @contextlib.contextmanager
+    def _short(self, frames: int) -> Iterator[None]:
+        """Whisper as if its table of positions ended where these frames do: it takes no fewer than its table has."""
+        if not self._silent or self._behind is None:
+            yield
+            return
+        held = (self.model.embed_positions, "num_embeddings"), (self.model.config, "max_source_positions")
+        try:
+            for one, name in held:
+                setattr(one, name, frames // _FRAMES)
+            yield
+        finally:
+            for one, name in held:
+                setattr(one, name, self._whole)
 
     def _groups(self, shapes: Sequence[torch.Size], lengths: Sequence[int]) -> Iterator[list[int]]:
         """Windows whose features have one shape, as many as may go through together."""
         for shape in dict.fromkeys(shapes):
             alike = [i for i, other in enumerate(shapes) if other == shape]
-            most = max(1, _AT_ONCE // (round(self._end * _PER_SECOND) if self._end else lengths[alike[0]]))
+            filled = shape[-1] // _FRAMES if self._silent else round(self._end * _PER_SECOND)
+            most = max(1, _AT_ONCE // (filled or lengths[alike[0]]))
             yield from (alike[i : i + most] for i in range(0, len(alike), most))
 
 
@@ -142,7 +173,7 @@ def load(folder: Path, config: dict[str, Any], where: str) -> tuple[Loaded, dict
     spec = heard(extractor, where)
     model, _, extra = hub.filled(folder, config)
     every = {name: id(p) for name, p in model.named_parameters()}
-    encoder = Recordings(config=config, extractor=extractor, model=model).eval()
+    encoder = Recordings(config=config, extractor=extractor, behind=BEHIND, model=model).eval()
     with hub.quiet(str(folder)), torch.no_grad():  # what it is given must be what it takes
         silence = torch.zeros(5, spec["rate"] // _PER_SECOND, dtype=torch.int16)
         encoder({"signal": silence, "lengths": torch.tensor([len(silence)])})

@@ -65,7 +65,7 @@ def find(name: str, online: bool = False) -> Origin:
                          f"({', '.join(vectors.SUFFIXES)})")  # fmt: skip
     if folder := _cached(name):
         return _origin(folder, name, "hub cache")
-    if folder := _packaged(name):
+    if folder := packaged(name):
         return _origin(folder, name, "package")
     if not _is_hub_id(name):
         raise ModelError(f"no source {name!r}{suggestion(name, ALIASES)}: it is no alias, folder, installed package or "
@@ -81,7 +81,7 @@ def _alias(name: str, online: bool) -> Origin:
     found = None
     if (folder := _cached(hub_id)) and (folder / "model.safetensors").is_file():
         found = _origin(folder, name, "hub cache")
-    elif folder := _packaged(package):
+    elif folder := packaged(package):
         found = _origin(folder, name, "package")
     elif online:
         found = _origin(_fetched(hub_id), name, "hub")
@@ -120,7 +120,7 @@ def _cached(hub_id: str) -> Path | None:
     return folder if (folder / "config.json").is_file() else None
 
 
-def _packaged(name: str) -> Path | None:
+def packaged(name: str) -> Path | None:
     """The model folder inside an installed package, which is located but not imported."""
     module = name.replace("-", "_")
     if not module.isidentifier():

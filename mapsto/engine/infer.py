@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mapsto.core.batches import select, sizes_of
+from mapsto.core.batches import joined, select, sizes_of
 from mapsto.core.contracts import Batch
 from mapsto.core.machine import Machine
 
@@ -31,13 +31,14 @@ def collect(
     positions: int = POSITIONS,
     window: int = 4096,
 ) -> Tensor:
-    """`function` of rows 0 … count - 1 as one (count, K) float32 tensor on the CPU, in row order.
+    """`function` of rows 0 … count - 1 as one (count, K) float32 tensor on the CPU, in row order;
+    (count, T, K) with zeros behind what is shorter, where a row's answer has rows of its own.
 
     `function` maps a Batch of b examples to (b, K); the caller has put its modules into evaluation mode. A row's
     answer depends on the other rows only by rounding.
     """
     found = [part for _, part in stream(function, encode, count, machine, positions, window)]
-    return torch.cat(found) if found else torch.empty(0, 0)
+    return joined(found) if found else torch.empty(0, 0)
 
 
 def stream(
@@ -84,7 +85,7 @@ def _window(function: Callable[[Batch], Tensor], batch: Batch, machine: Machine,
     groups = budgeted(sizes_of(batch), positions)
     with torch.inference_mode(), machine.autocast():
         parts = [function(moved(select(batch, rows), machine.device)).float().cpu() for rows in groups]
-    answers = torch.cat(parts)
+    answers = joined(parts)
     ordered = torch.empty(answers.shape)  # made outside inference mode: a head may be trained on it
     ordered[torch.cat(groups)] = answers
     return ordered

@@ -29,6 +29,7 @@ from mapsto.codecs.columns import ColumnsCodec
 from mapsto.core import random
 from mapsto.encoders.boosting import boosted
 from mapsto.media import pictures, sounds
+from mapsto.nn import ctc
 from mapsto.nn.mel import LEAST, Mel
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
@@ -66,6 +67,13 @@ def majority(target: Tensor, kind: str, outputs: int, rows: int, weight: Tensor 
     share = share.clamp(FLOOR, 1 - 1e-7)
     scores = share.logit() if kind == "multi" else share.log()
     return Baseline("majority class" if kind != "multi" else "label frequencies", scores.expand(rows, -1).clone())
+
+
+def commonest(target: Tensor, scores: Tensor) -> Baseline:
+    """The training text that is there most often, whatever is said, for as many rows as `scores` (B, T, K) has."""
+    texts, counts = torch.unique(target, dim=0, return_counts=True)
+    said = ctc.certain(texts[counts.argmax()][None], scores.shape[2])
+    return Baseline("commonest text", said.expand(len(scores), -1, -1))
 
 
 def tfidf(train: Texts, target: Tensor, test: Texts, kind: str, outputs: int, weight: Tensor | None = None,

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mapsto.core import random
+from mapsto.core.batches import joined
 from mapsto.core.contracts import Task
 from mapsto.metrics.classification import Floats, once
 
@@ -94,7 +95,7 @@ def compare(a: Tensor, b: Tensor, targets: Tensor, task: Task, figure: str | Non
     `beyond_noise` is true when the gain is positive and luck explains it with probability ≤ `LEVEL` (mid-p).
     """
     rows = len(targets)
-    both, truth = torch.cat([a, b]), torch.cat([targets, targets])
+    both, truth = joined([a, b]), torch.cat([targets, targets])
     name = figure or next(iter(task.figures(a[:1], targets[:1], once(1))))
 
     def gains(of_a: Floats, of_b: Floats) -> Floats:

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mapsto.core.contracts import Task
 from mapsto.evaluation.baselines import Baseline
 from mapsto.evaluation.intervals import RESAMPLES, Difference, Interval, bootstrap, compare, wilson
 from mapsto.metrics import classification
 from mapsto.tasks.classify import Classify
-from mapsto.tasks.regress import Regress
 
 SHARES = ("accuracy", "exact_match")  # figures that are a share of rows, for which Wilson's interval holds
 
@@ -61,7 +61,7 @@ class Confusion:
 @final
 @dataclass(frozen=True)
 class Report:
-    """What `judge` found; `table[0]` is the judged model. `calibration` holds ece and brier (nothing for numbers)."""
+    """What `judge` found; `table[0]` is the judged model. `calibration` holds ece and brier (nothing for numbers and texts)."""
 
     rows: int
     table: tuple[Row, ...]
@@ -115,7 +115,7 @@ class Report:
         return [f"calibration error {self.calibration['ece']:.3f}, Brier score {self.calibration['brier']:.3f}"]
 
 
-def judge(scores: Tensor, targets: Tensor, task: Classify | Regress, baselines: Sequence[Baseline] = (),
+def judge(scores: Tensor, targets: Tensor, task: Task, baselines: Sequence[Baseline] = (),
           name: str = "this model", groups: NDArray[Any] | None = None, seed: int = 0,
           resamples: int = RESAMPLES) -> Report:  # fmt: skip
     """The report on scores (B, K) of rows with these targets, beside baselines' scores on the same rows."""
@@ -128,12 +128,12 @@ def judge(scores: Tensor, targets: Tensor, task: Classify | Regress, baselines: 
     for rival in baselines:
         gain = compare(rival.scores, scores, targets, task, groups=groups, seed=seed, resamples=resamples)
         table.append(row(rival.name, rival.scores, rival.note, gain))
-    if isinstance(task, Regress):
+    if not isinstance(task, Classify):
         return Report(len(targets), tuple(table), (), (), {})
     return Report(len(targets), tuple(table), *_classes(task, scores, targets), _calibration(task, scores, targets))
 
 
-def _figures(task: Classify | Regress, scores: Tensor, targets: Tensor, groups: NDArray[Any] | None, seed: int,
+def _figures(task: Task, scores: Tensor, targets: Tensor, groups: NDArray[Any] | None, seed: int,
              resamples: int) -> dict[str, Interval]:  # fmt: skip
     rows = len(targets)
     figures = bootstrap(lambda counts: task.figures(scores, targets, counts), rows, groups, seed, resamples)

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,31 @@ def written(values: Samples, rate: int) -> bytes:
     file = io.BytesIO()
     _soundfile().write(file, values, rate, format="FLAC", subtype="PCM_16")
     return file.getvalue()
+
+
+def gathered(place: Sequence[Any] | str | Path) -> tuple[list[Any], list[str]]:
+    """Recordings as a list: those given, or the files of a folder in the order of their names; and what was passed over there.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not isinstance(place, (str, Path)):
+        listed = [str(one) if isinstance(one, Path) else one for one in place]
+        if len(listed) != 1 or not isinstance(listed[0], str):
+            return listed, []
+        place = listed[0]
+    if not Path(place).is_dir():
+        return [str(place)], []
+    found, noted = [], []
+    for path in sorted(p for p in Path(place).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
+        try:
+            look(path.read_bytes())
+            found.append(str(path))
+        except (DataError, OSError) as fault:
+            noted.append(f"passed over\t{path}: {fault}")
+    if not found:
+        raise DataError(f"no recording in {str(place)!r}; expected files that end in {', '.join(sorted(SUFFIXES))}")
+    return found, noted
 
 
 def content(example: Any, where: str = "recording") -> bytes:

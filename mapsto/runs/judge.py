@@ -9,13 +9,13 @@ from typing import Any, final
 import numpy as np
 from torch import Tensor
 
+from mapsto.core.contracts import Task
 from mapsto.evaluation import baselines, suite
 from mapsto.runs.prepare import Table
 from mapsto.strategies import heads
 from mapsto.strategies.job import Candidate, Indices, Job
 from mapsto.strategies.ladder import Tried
 from mapsto.tasks.classify import Classify
-from mapsto.tasks.regress import Regress
 
 
 @final
@@ -85,7 +85,12 @@ def _verdict(job: Job, best: Candidate, scores: Mapping[str, Tensor], target: Te
              examples: Sequence[Any] | None, note: str) -> Verdict:  # fmt: skip
     """The table of the best rung's scores; the judged `examples`, None where a plain rival cannot be judged on them."""
     task = best.mapping.task
-    assert isinstance(task, (Classify, Regress))
+    assert task is not None
+    if task.reads == "rows":
+        report = suite.judge(scores[best.rung], target, task, [baselines.commonest(job.target[learnt], scores[best.rung])])
+        lines = (*report.lines(), *([note] if note else []))
+        figures = {name: _first(task, found, target) for name, found in scores.items()}
+        return Verdict(lines, {**report.plain(), "note": note, "lines": list(lines)}, figures)
     shape = (task.kind, len(task.names)) if isinstance(task, Classify) else ("number", 1)
     rivals = [baselines.majority(job.target[learnt], *shape, len(target))]
     if examples is not None:
@@ -98,5 +103,5 @@ def _verdict(job: Job, best: Candidate, scores: Mapping[str, Tensor], target: Te
     return Verdict(lines, plain, {name: _first(task, found, target) for name, found in scores.items()}, plainest)
 
 
-def _first(task: Classify | Regress, scores: Tensor, target: Tensor) -> float:
+def _first(task: Task, scores: Tensor, target: Tensor) -> float:
     return next(iter(task.metrics(scores, target).values()))

@@ -26,6 +26,7 @@ from mapsto.runs.config import TransferConfig
 from mapsto.runs.plan import Reason
 from mapsto.tasks.classify import Classify
 from mapsto.tasks.regress import Regress
+from mapsto.tasks.transcribe import Transcribe
 
 USUAL = "minilm"  # the source of texts where none is named
 SKEWED = 10.0  # largest class over smallest, from which classes are weighed; below, weighing gained nothing where it was tried
@@ -75,6 +76,9 @@ def read(request: TransferConfig, data: Mapping[str, Any] | None = None) -> Tabl
         raise ConfigError("target: name the column to predict; only a folder of folders, one for each class, has none")
     columns = infer(opened["train"], text=request.text, image=request.image, audio=request.audio, table=request.table,
                     target=target, task=request.task, order=request.order, group=request.group, time=request.time)  # fmt: skip
+    if columns.kind == "transcribe" and columns.modality != "audio":
+        raise ConfigError(f"task 'transcribe' writes down what is said, and {columns.inputs[0]!r} holds {columns.modality}; name a "
+                          "column of recordings with --audio")  # fmt: skip
     if request.pair != "auto" and len(columns.inputs) < 2:
         raise ConfigError(f"pair {request.pair!r} needs two text columns, and there is {columns.inputs[0]!r} alone; "
                           "name both with text, or leave pair out")  # fmt: skip
@@ -82,8 +86,8 @@ def read(request: TransferConfig, data: Mapping[str, Any] | None = None) -> Tabl
     labels = Labels.fit(rows["train"], columns.kind, request.order)
     train = rows["train"]
     if request.shots is not None:
-        if labels.kind == "number":
-            raise ConfigError("shots counts rows of each class, and the target is a number; leave shots out")
+        if labels.kind in ("number", "transcribe"):
+            raise ConfigError("shots counts rows of each class, and the target has none; leave shots out")
         train = train.take(shots(labels.encode(train).numpy(), request.shots, request.seed))
     valid, test = rows.get("valid"), rows.get("test")
     for held in (valid, test):
@@ -102,7 +106,7 @@ def _check(request: TransferConfig) -> None:
         faults.append(f"order is for an ordinal target, and task is {request.task!r}; leave one out")
     if request.layers is not None and request.strategy not in ("auto", "partial"):
         faults.append(f"layers is for strategy 'partial', and strategy is {request.strategy!r}; leave one out")
-    if request.epochs is not None and request.strategy in ("zero-shot", "frozen"):
+    if request.epochs is not None and request.task != "transcribe" and request.strategy in ("zero-shot", "frozen"):
         faults.append(f"epochs is for tuned strategies, and strategy is {request.strategy!r}; leave one out")
     if request.epochs is not None and request.budget is not None and request.budget.unit != "seconds":
         faults.append(f"epochs and budget ({request.budget}) both say how long to tune; give one")
@@ -158,6 +162,9 @@ def _task(request: TransferConfig, table: Table, width: int) -> tuple[Task, list
     labels = table.labels
     if labels.kind == "number":
         return Regress(width, labels.mean, labels.std), []
+    if labels.kind == "transcribe":
+        characters = ("characters", f"{len(labels.names):,}", "those of the training texts")
+        return Transcribe(width, labels.names), [characters]
     if labels.kind == "multi":
         return Classify(width, "multi", labels.names), []
     codes: Tensor = labels.encode(table.train)

@@ -22,8 +22,9 @@ from mapsto.tasks.classify import Classify
 
 BACKWARD = 2.3  # a training step's seconds beyond its forward pass, in forward passes: two products for one, and more
 STEP = 0.03  # seconds that a training step takes whatever its size: the update, many small calls, oneDNN's first sights
-PARTIAL_RATE, LORA_RATE, FULL_RATE = 5e-5, 2e-4, 5e-5
+PARTIAL_RATE, LORA_RATE, FULL_RATE, HEAD_RATE = 5e-5, 2e-4, 5e-5, 3e-3
 KEPT_BYTES = 512 << 20  # that cached activations may take in memory
+HEAD_EPOCHS = 20  # passes of a head that is trained alone
 EPOCHS = 3  # passes of a tuned rung over its rows, where nothing says otherwise
 BLANK_RATE, BLANK_EPOCHS, BLANK_STEPS = (
     1e-3,
@@ -51,14 +52,19 @@ def chosen(
     reads = start.codec.modality == "text"
     named = reads and isinstance(start.task, Classify) and zeroshot.telling(start.task.names)
     _check(request, table, start, named)
-    if request.strategy in WHOLE:
+    rows = start.task.reads == "rows"
+    if request.strategy in WHOLE and not rows:
         return (request.strategy,), (("rungs", request.strategy, "asked for"),)
     blocks = bool(start.encoder.depths)
     tuning = _Tuning(request, table, start, machine, costs, learn, few or class_sizes(table))
+    names: tuple[str, ...]
     rungs: list[Rung] = ["zero-shot"] if named and not few and request.strategy == "auto" else []
-    rungs.append("frozen")
-    if request.strategy != "auto" or few:
-        names: tuple[str, ...] = (
+    if not rows:
+        rungs.append("frozen")
+    if rows and request.strategy == "auto":
+        names, left = ("frozen", "full")[start.source.blank :], math.inf
+    elif request.strategy != "auto" or few:
+        names = (
             ("contrast",) * (blocks and reads) if request.strategy == "auto" else (request.strategy,)
         )
         left = math.inf
@@ -99,6 +105,8 @@ def _check(request: TransferConfig, table: Table, start: Start, named: bool) -> 
     if request.strategy == "boosted" and start.codec.modality != "table":
         raise ConfigError(f"strategy 'boosted' grows trees on a table of numbers and categories, and {start.origin.name} reads "
                           f"{start.codec.modality}; use 'frozen'")  # fmt: skip
+    if request.strategy == "mlp" and start.task.reads == "rows":
+        raise ConfigError("strategy 'mlp' learns from one vector an example, and a text is read off many; use 'frozen'")
     if request.strategy in ("contrast", "partial", "lora") and not blocks:
         raise ConfigError(
             f"strategy {request.strategy!r} tunes blocks, and {start.origin.name} has none, only vectors of words; "
@@ -128,24 +136,23 @@ class _Tuning:
             return self._contrast()
         if rung == "mlp":
             return self._mlp(left)
-        cached = rung == "partial" and isinstance(self.start.encoder, Staged) and self._bytes() <= KEPT_BYTES
+        kept = rung == "frozen" or (rung == "partial" and isinstance(self.start.encoder, Staged))
+        cached = kept and self._bytes() <= KEPT_BYTES
         epoch = self.costs.row * self.learn * self._factor(rung, cached) + STEP * self.per_epoch
-        steps, why = self._steps(left / epoch)
+        steps, why = self._steps(left / epoch, HEAD_EPOCHS if rung == "frozen" else self.epochs)
         if steps < 1:
             self._why.append((rung, "left out", f"an epoch takes {epoch:.0f} s and {max(0.0, left):.0f} s are left"))
             return None
-        usual = (
-            BLANK_RATE
-            if self.start.source.blank
-            else {"partial": PARTIAL_RATE, "lora": LORA_RATE, "full": FULL_RATE}[rung]
-        )
+        usual = {"frozen": HEAD_RATE, "partial": PARTIAL_RATE, "lora": LORA_RATE, "full": FULL_RATE}[rung]
+        if self.start.source.blank and rung != "frozen":
+            usual = BLANK_RATE
         rate = self.request.rate or usual
         what = {"partial": f"upper {self.layers} of {self.depth} blocks", "lora": f"rank {self.request.rank}"}.get(
             rung, ""
         )
-        kept = "; what lies below is computed once and kept" if cached else ""
+        told = "; what lies below is computed once and kept" if cached else ""
         self._why.append(
-            (rung, f"{steps:,} steps of {self.batch}", f"{why}{', ' + what if what else ''}{kept}; rate {rate:g}")
+            (rung, f"{steps:,} steps of {self.batch}", f"{why}{', ' + what if what else ''}{told}; rate {rate:g}")
         )
         return Tuning(rung, steps, self.batch, rate, layers=self.layers if rung == "partial" else None,
                       rank=self.request.rank, cached=cached, looks=max(2, round(steps / self.per_epoch)),
@@ -155,13 +162,12 @@ class _Tuning:
         """A line for each rung that was considered."""
         return tuple(self._why)
 
-    def _steps(self, affordable: float) -> tuple[int, str]:
-        """Steps for a rung when so many epochs fit into what is left."""
-        if (asked := self._asked(self.epochs * self.per_epoch, self.per_epoch, self.batch)) is not None:
+    def _steps(self, affordable: float, most: int) -> tuple[int, str]:
+        """Steps for a rung of `most` epochs when so many fit into what is left."""
+        if (asked := self._asked(most * self.per_epoch, self.per_epoch, self.batch)) is not None:
             return asked
-        epochs = self.epochs if affordable >= self.epochs else math.floor(2 * affordable) / 2
-        told = "" if epochs == self.epochs else ", as many as fit"
-        return round(epochs * self.per_epoch), f"{epochs:g} epochs{told}"
+        epochs = min(most, math.floor(2 * affordable) / 2) if affordable < most else most
+        return round(epochs * self.per_epoch), f"{epochs:g} epochs" + ("" if epochs == most else ", as many as fit")
 
     def _asked(self, usual: int, per_epoch: int, batch: int) -> tuple[int, str] | None:
         """Steps where the request says how long, other than by the clock; `usual` ones are the whole."""
@@ -175,6 +181,8 @@ class _Tuning:
     def _factor(self, rung: str, cached: bool) -> float:
         """Seconds of a training pass in forward passes of the whole encoder."""
         share = self.layers / self.depth if rung == "partial" else 1.0
+        if rung == "frozen":
+            return 0.0 if cached else 1.0
         if cached:
             return share * (1 + BACKWARD)
         return 1 + BACKWARD * (0.6 if rung == "lora" else share)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import torch
 
 from mapsto.bundle.card import stated
 from mapsto.bundle.format import Facts
@@ -22,6 +21,7 @@ from mapsto.bundle.load import load
 from mapsto.bundle.receipt import Receipt
 from mapsto.bundle.save import save
 from mapsto.core import random
+from mapsto.core.batches import joined
 from mapsto.core.contracts import Step
 from mapsto.core.errors import OutputError
 from mapsto.data.split import holdout
@@ -216,7 +216,7 @@ def _job(request: TransferConfig, table: Table, start: Start, plan: Plan, place:
     examples: Sequence[Any] = train.examples
     if valid is not None:
         examples = _Both(train.examples, valid.examples)
-        target = torch.cat([target, table.labels.encode(valid)])
+        target = joined([target, table.labels.encode(valid)])
         judge = np.arange(len(train), len(train) + len(valid))
     mark = train.fingerprint + (valid.fingerprint if valid is not None else "")
     return Job(start.codec, start.encoder, start.task, examples, target, mark, learn, judge, plan.machine, request.seed,

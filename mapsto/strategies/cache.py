@@ -2,7 +2,7 @@
 
 A key is a hash of weights × rows × codec × depth × precision; a changed byte in any of them is another key. Rows are
 stored window by window, so that a stopped run goes on where it was. `depth` also keeps the rows (N, D) below that
-block, so that the blocks above can be tuned without running those below ever again.
+block, or of WHOLE those above all, so that the blocks above can be tuned without running those below ever again.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 
 from mapsto.core import files
-from mapsto.core.batches import ragged, select, sizes_of
+from mapsto.core.batches import select, sizes_of
 from mapsto.core.contracts import Batch, Codec, Encoder, Staged
 from mapsto.core.errors import OutputError
 from mapsto.core.machine import Machine
 from mapsto.engine.infer import POSITIONS, budgeted, moved
 from mapsto.strategies.job import Indices
 
+WHOLE = -1  # as a depth: what the encoder gives, all blocks done
 WINDOW = 2048  # rows in one file: a stopped run computes at most so many again
 LIMIT = 8 << 30  # bytes that all features together may take on disk; the oldest go first
 
@@ -88,16 +89,19 @@ def _window(
     """Yields `done` and the rows done here after each batch; returns the window's tensors in row order."""
     sizes = sizes_of(batch)
     groups = budgeted(sizes, positions)
-    pooled, below = [], []
+    pooled, below, lengths = [], [], []
     for group in groups:
         part = moved(select(batch, group), machine.device)
         with torch.inference_mode(), machine.autocast():
-            if depth is None:
+            if depth is None or depth == WHOLE:
                 encoded = encoder(part)
+                hidden = encoded.rows
             else:
                 assert isinstance(encoder, Staged)
                 hidden = encoder.below(part, depth)
                 encoded = encoder.above(hidden, part, depth)
+            if depth is not None:
+                lengths.append(encoded.lengths.cpu())
                 below.append(hidden.to("cpu", torch.bfloat16 if machine.precision == "bf16" else torch.float32))
         pooled.append(encoded.pooled.float().cpu())
         done += len(group)
@@ -106,9 +110,8 @@ def _window(
     back = torch.argsort(order)
     found = {"pooled": torch.cat(pooled)[back]}
     if below:
-        found["hidden"] = torch.cat(below)[ragged(sizes[order], back)]
-        found["lengths"] = batch["lengths"]
-        found |= {"windows": batch["windows"]} if "windows" in batch else {}
+        windows = {"windows": batch["windows"][order]} if "windows" in batch else {}
+        found |= select({"hidden": torch.cat(below), "lengths": torch.cat(lengths), **windows}, back)
     return {name: value.clone() for name, value in found.items()}
 
 

@@ -92,8 +92,11 @@ class Ladder:
             judge = yield from self._features("judge", "mlp")
             learn = yield from self._features("learn", "mlp")
             return (yield from mlp.mlp(self.job, rung, learn, judge, self.watch))
-        assert best is not None
-        return (yield from tune(self.job, rung, best.mapping, self.watch, self._below if rung.cached else None))
+        if rung.rung == "frozen" and rung.cached:
+            for name in ("learn", "judge"):
+                yield from self._features(name, "frozen")
+        start = Composed(self.job.codec, self.job.source, self.job.task) if best is None else best.mapping
+        return (yield from tune(self.job, rung, start, self.watch, self._below if rung.cached else None))
 
     def _verdict(self, best: Candidate | None, found: Candidate, last: bool) -> tuple[float | None, bool]:
         """The gain on the rows that neither learnt from."""
@@ -127,8 +130,8 @@ class Ladder:
         rows: Indices = getattr(self.job, name)
         if name not in self._pooled and len(rows):
             job = self.job
-            depth = next((len(job.source.depths) - (r.layers or 1) for r in self.rungs
-                          if isinstance(r, Tuning) and r.cached), None)  # fmt: skip
+            depth = next((cache.WHOLE if r.rung == "frozen" else len(job.source.depths) - (r.layers or 1)
+                          for r in self.rungs if isinstance(r, Tuning) and r.cached), None)  # fmt: skip
             named = cache.key(self._weights, job.codec, job.fingerprint, rows, job.machine, depth)
             run = cache.features(job.source, job.encoder_of(rows), len(rows), named, job.machine, depth=depth,
                                  window=min(cache.WINDOW, job.codec.window))  # fmt: skip
@@ -198,7 +201,7 @@ class Ladder:
             best = replace(boosted(replace(self.job, learn=rows, judge=rows[:0])), scores=best.scores)
         task = best.mapping.task
         assert task is not None
-        if best.rung in ("frozen", "mlp") and self.job.refit:
+        if best.rung in ("frozen", "mlp") and self.job.refit and task.reads == "pooled":
             both = torch.cat([self._pooled["learn"], self._pooled["judge"]])
             if best.rung == "frozen":
                 self._fitted(both, rows, (self._strength,)).install(task.head)  # type: ignore[arg-type]

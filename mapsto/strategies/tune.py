@@ -15,13 +15,16 @@ from torch import Tensor
 
 from mapsto.core.batches import select
 from mapsto.core.config import option
-from mapsto.core.contracts import Batch, Encoded, Encoder, Staged, Step
+from mapsto.core.contracts import Batch, Encoded, Encoder, Objective, Staged, Step
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.durations import Duration
 from mapsto.data.loader import Loader
 from mapsto.engine import infer
 from mapsto.engine.drive import Look, Noted, Watch, drive
 from mapsto.engine.loop import Run, Settings
+from mapsto.nn import hearing
+from mapsto.nn.pooling import pool
+from mapsto.objectives.heard import Heard
 from mapsto.strategies import freeze, lowrank
 from mapsto.strategies.job import Candidate, Indices, Job, copied
 
@@ -31,7 +34,7 @@ from mapsto.strategies.job import Candidate, Indices, Job, copied
 class Tuning:
     """A tuned rung as the plan resolved it: all that it computes follows from this, the job and the seed."""
 
-    rung: str = option(choices=("contrast", "mlp", "partial", "lora", "full"), help="which parameters move")
+    rung: str = option(choices=("frozen", "contrast", "mlp", "partial", "lora", "full"), help="which parameters move")
     steps: int = option(above=0, help="updates")
     batch: int = option(above=0, help="examples in one update")
     rate: float = option(above=0, help="peak learning rate")
@@ -40,10 +43,41 @@ class Tuning:
     hidden: int = option(0, least=0, help="units of the hidden layer of 'mlp'")
     folds: int = option(0, least=0, help="parts of the rows that an 'mlp' judges which never saw them; 0: none")
     rank: int = option(8, least=1, help="rank of the LoRA matrices")
-    cached: bool = option(False, help="whether the activations below the tuned blocks are kept")
+    cached: bool = option(False, help="whether what the untouched blocks make is kept")
     looks: int = option(4, least=1, help="how often validation looks, evenly over the run")
     stop: int | None = option(None, least=1, help="the step at which the budget ended the run before its time")
     seconds: float = option(0.0, least=0, help="predicted")
+
+
+@final
+class Above(Encoder):
+    """What an encoder that is left as it is has made, read from where it is kept; `inner` only lends its name and width."""
+
+    name = "above"
+    needs = ("hidden", "lengths")
+
+    def __init__(self, inner: Encoder) -> None:
+        super().__init__()
+        self.width, self.attends = inner.width, inner.attends
+
+    @property
+    def entry(self) -> Any:
+        """None is left."""
+        raise AssertionError("nothing of the encoder is computed any more")
+
+    @property
+    def depths(self) -> Any:
+        """None is left."""
+        return []
+
+    def forward(self, batch: Batch) -> Encoded:
+        """The rows that are kept, and their mean."""
+        rows, lengths = batch["hidden"].float(), batch["lengths"]
+        return Encoded(rows, lengths, pool(rows, lengths, batch.get("windows"), "mean"))
+
+    def spec(self) -> dict[str, Any]:
+        """It is never saved: the encoder is."""
+        raise AssertionError("an Above only lives while a head is trained")
 
 
 @final
@@ -86,18 +120,12 @@ def tune(
     """
     assert start.task is not None
     encoder, task = copied(start.encoder), copied(start.task)
-    handle = None
-    moving, learn, judge = encoder, job.encoder_of(job.learn), job.encoder_of(job.judge)
-    if plan.rung == "lora":
-        handle = lowrank.adapt(encoder, plan.rank, job.seed)
-    if below is not None:
-        moving = Upper(encoder, len(encoder.depths) - (plan.layers or 1))
-        learn = _cached(below["learn"], job.target[job.learn])
-        judge = _cached(below["judge"], job.target[job.judge]) if "judge" in below else judge
+    handle = lowrank.adapt(encoder, plan.rank, job.seed) if plan.rung == "lora" else None
+    moving, learns, learn, judge = _heard(job, plan, encoder, task, below)
     loader = Loader(learn, len(job.learn), plan.batch, job.seed, job.positions, purpose=plan.rung,
                     window=job.codec.window)  # fmt: skip
     settings = Settings(steps=plan.steps, rate=plan.rate, warmup=Duration(0.1, "fraction"), seed=job.seed)
-    run = Run(task, moving, loader, settings, _rules(plan, moving), job.machine, loader.per_epoch)
+    run = Run(learns, moving, loader, settings, _rules(plan, moving), job.machine, loader.per_epoch)
 
     def scores() -> Tensor:
         moving.eval()
@@ -117,12 +145,37 @@ def tune(
     return Candidate(plan.rung, made, found, None, {"steps": run.index}, extras)
 
 
+def _heard(
+    job: Job, plan: Tuning, encoder: Encoder, task: Any, below: Mapping[str, Batch] | None
+) -> tuple[Encoder, Objective, infer.Encode, infer.Encode]:
+    """What is run, what it learns, and how the rows to learn and to judge from are encoded."""
+    learn, judge = job.encoder_of(job.learn), job.encoder_of(job.judge)
+    if below is not None:
+        learn = _cached(below["learn"], job.target[job.learn])
+        judge = _cached(below["judge"], job.target[job.judge]) if "judge" in below else judge
+        if plan.rung == "frozen":
+            return Above(encoder), task, learn, judge
+        assert isinstance(encoder, Staged)
+        return Upper(encoder, len(encoder.depths) - (plan.layers or 1)), task, learn, judge
+    if job.codec.modality != "audio" or plan.rung == "frozen":
+        return encoder, task, learn, judge
+    speed = hearing.SPEED if task.reads == "rows" else 0.0  # what is said stays the same, who says it may not
+    return encoder, Heard(task, speed), _numbered(learn), judge
+
+
 def _rules(plan: Tuning, encoder: Encoder) -> freeze.Rules:
+    if plan.rung == "frozen":
+        return freeze.frozen()
     if plan.rung == "lora":
         return freeze.lora()
     if plan.rung == "partial":
         return freeze.partial(encoder, plan.layers or 1)
     return freeze.full(encoder)
+
+
+def _numbered(encode: Callable[[Indices], Batch]) -> Callable[[Indices], Batch]:
+    """`encode` with the `number` of each row, from which its draws follow."""
+    return lambda numbers: {**encode(numbers), "number": torch.from_numpy(numbers)}
 
 
 def _cached(below: Batch, target: Tensor) -> Callable[[Indices], Batch]:

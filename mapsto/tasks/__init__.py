@@ -7,5 +7,6 @@ TASKS = Menu(
     {
         "classify": "mapsto.tasks.classify:Classify",
         "regress": "mapsto.tasks.regress:Regress",
+        "transcribe": "mapsto.tasks.transcribe:Transcribe",
     },
 )

@@ -78,7 +78,7 @@ MADE: dict[str, dict[str, dict[str, Any]]] = {
     "module": {"convolutions": {"graph": GRAPH, **COLOURS}},
     "hub-audio": {
         kind: {"config": {"model_type": kind, **SOUNDS[kind]}, "extractor": EXTRACTORS[kind]} for kind in SOUNDS
-    },
+    } | {"whisper-short": {"config": {"model_type": "whisper", **SOUNDS["whisper"]}, "extractor": EXTRACTORS["whisper"], "behind": 0.1}},
     "speech": {
         "usual": {"rate": 1000, "mels": 12, "width": 24, "depth": 2, "heads": 3, "inner": 40},
         "dropout": {"rate": 2000, "mels": 8, "width": 24, "depth": 2, "heads": 2, "inner": 40, "dropout": 0.2},

