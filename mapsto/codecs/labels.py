@@ -79,7 +79,9 @@ class Labels:
         present = [target.names[code] for code in np.unique(target.codes)]
         if kind == "transcribe":
             if len(present) == 1:
-                raise DataError(f"{rows.where}: all {len(rows.numbers):,} rows say {_short(present[0])!r}; give rows that differ")
+                raise DataError(
+                    f"{rows.where}: all {len(rows.numbers):,} rows say {_short(present[0])!r}; give rows that differ"
+                )
             return Labels(kind, tuple(sorted(set("".join(map(plain, present))))))
         if kind == "ordinal":
             _check_order(rows, present, order or ())
@@ -120,7 +122,9 @@ class Labels:
         target = _target(rows)
         if self.kind != "single" or len(target.names) < 2:
             return False
-        return not {name for n in self.names for name in (n, _whole(n))} & {name for n in target.names for name in (n, _whole(n) or n)}
+        return not {name for n in self.names for name in (n, _whole(n))} & {
+            name for n in target.names for name in (n, _whole(n) or n)
+        }
 
     def _symbols(self, target: _Target) -> Tensor:
         """(B, L) the characters of each row's text."""
