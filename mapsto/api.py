@@ -186,10 +186,13 @@ def transcribe(model: Model | str, recordings: Sequence[Any] | str | Path, beams
     """
     clips, noted = sounds.gathered(recordings)
     if not isinstance(model, Model) and not (Path(model) / HEAD).exists():
+        from mapsto.codecs.audio import AudioCodec
         from mapsto.encoders.whisper import Writer
 
         origin = sources.find(model)
-        texts = Writer(origin.folder, f"source {model!r}").texts(clips, beams)
+        writer = Writer(origin.folder, f"source {model!r}")
+        codec = AudioCodec.load(writer.hears, {})
+        texts = [writer.text(codec.encode([clip]), beams) for clip in clips]
     else:
         held = load(model) if isinstance(model, str) else model
         texts = [answer.text for answer in held.transcribe(clips, beams)]

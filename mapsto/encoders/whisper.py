@@ -13,7 +13,7 @@ from typing import Any, final
 
 import torch
 
-from mapsto.codecs.audio import AudioCodec
+from mapsto.core.contracts import Batch
 from mapsto.encoders import hub, recordings
 
 _AT_ONCE = 8  # windows
@@ -31,29 +31,19 @@ class Writer:
     def __init__(self, folder: Path, where: str) -> None:
         self._where = where
         self._model, self._processor = hub.writer(folder)
-        self._codec = AudioCodec(**recordings.heard(self._processor.feature_extractor.to_dict(), where))
+        self.hears = recordings.heard(self._processor.feature_extractor.to_dict(), where)  # the spec of the codec that it wants
 
     @torch.inference_mode()
-    def texts(self, examples: Sequence[Any], beams: int = 1) -> list[str]:
-        """What is said in each recording.
-
-        Raises:
-            DataError: one that cannot be read.
-        """
-        written = []
-        for example in examples:
-            batch = self._codec.encode([example])
-            windows = [w.flatten().numpy() / _FULL for w in batch["signal"].split(batch["lengths"].tolist())]
-            parts = [
-                text for i in range(0, len(windows), _AT_ONCE) for text in self._heard(windows[i : i + _AT_ONCE], beams)
-            ]
-            written.append(" ".join(part for part in parts if part))
-        return written
+    def text(self, batch: Batch, beams: int = 1) -> str:
+        """What is said in one recording, as that codec gives it."""
+        windows = [w.flatten().numpy() / _FULL for w in batch["signal"].split(batch["lengths"].tolist())]
+        groups = [windows[i : i + _AT_ONCE] for i in range(0, len(windows), _AT_ONCE)]
+        return " ".join(text for group in groups for text in self._heard(group, beams) if text)
 
     def _heard(self, windows: Sequence[Any], beams: int) -> list[str]:
         with hub.quiet(self._where):
             given = self._processor(
-                windows, sampling_rate=self._codec.rate, return_tensors="pt", return_attention_mask=True
+                windows, sampling_rate=self.hears["rate"], return_tensors="pt", return_attention_mask=True
             )
             tokens = self._model.generate(given.input_features, attention_mask=given.attention_mask, num_beams=beams)
             return [text.strip() for text in self._processor.batch_decode(tokens, skip_special_tokens=True)]

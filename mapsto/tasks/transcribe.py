@@ -71,11 +71,10 @@ class Transcribe(Task):
                 "a recording is longer than what the encoder hears at once; cut it into shorter ones to transcribe it"
             )
         with torch.autocast(encoded.rows.device.type, enabled=False):
-            found = self.head(self.inner(self.norm(encoded.rows.float()))).float().log_softmax(1)
+            found: Tensor = self.head(self.inner(self.norm(encoded.rows.float()))).float().log_softmax(1)
         if not len(found):
             return found.new_zeros(len(encoded.lengths), 0, found.shape[1])
-        scores: Tensor = Encoded(found, encoded.lengths, encoded.pooled).tokens
-        return scores
+        return Encoded(found, encoded.lengths, encoded.pooled).tokens
 
     def loss(self, scores: Tensor, batch: Batch) -> Loss:
         """-log p of the target (B, L) int64, filled up with 0; `weight` (B,) of the batch multiplies."""
