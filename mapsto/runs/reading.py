@@ -12,8 +12,8 @@ from mapsto.codecs.text import TextCodec
 from mapsto.codecs.words import FILE as WORDS
 from mapsto.codecs.words import WordsCodec
 from mapsto.core.contracts import Codec, Encoder
-from mapsto.core.errors import ConfigError
-from mapsto.data.columns import Columns
+from mapsto.core.errors import ConfigError, listing
+from mapsto.data.columns import JOINT, Columns
 from mapsto.encoders.pretrained import Pretrained
 from mapsto.encoders.towers import Siamese
 from mapsto.runs.config import TransferConfig
@@ -51,6 +51,9 @@ def reader(request: TransferConfig, columns: Columns, source: Pretrained) -> tup
         ConfigError: the source reads something else, or an option says nothing to it.
     """
     what, name = modality(source), source.origin.name
+    if columns.modality == JOINT:
+        said = " and ".join(f"{kind} {listing(names)}" for kind, names in columns.parts.items())
+        raise ConfigError(f"source {name!r} reads {what} alone, and the columns hold {said}; name columns of {what} only")
     if columns.modality == "table":
         raise ConfigError(f"source {name!r} reads {what}, and no run yet learns from a table of numbers and categories alone: name "
                           "a column of text with --text, or one of pictures with --image")  # fmt: skip
