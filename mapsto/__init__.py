@@ -21,15 +21,16 @@ if TYPE_CHECKING:
         verify,
     )
     from mapsto.estimators import Classifier, Regressor
+    from mapsto.finding import search
     from mapsto.model import Model
 
 _HOMES = {
     "Model": "model", "blank": "api", "embed": "api", "evaluate": "api", "export": "api", "load": "api", "predict": "api",
-    "transfer": "api", "pretrain": "api", "generate": "api", "fill": "api", "from_module": "api", "verify": "api", "Classifier": "estimators", "Regressor": "estimators",
+    "transfer": "api", "pretrain": "api", "generate": "api", "fill": "api", "from_module": "api", "verify": "api", "search": "finding", "Classifier": "estimators", "Regressor": "estimators",
 }  # fmt: skip
 
 __all__ = ["Classifier", "Model", "Regressor", "blank", "embed", "evaluate", "export", "fill", "from_module", "generate", "load", "predict", "pretrain",
-           "transfer", "verify"]  # fmt: skip
+           "search", "transfer", "verify"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

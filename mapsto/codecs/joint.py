@@ -43,11 +43,13 @@ class JointCodec(Codec):
     window: ClassVar[int] = 256
 
     def __init__(self, parts: Mapping[str, Codec]) -> None:
-        if odd := [f"{modality} by {codec.modality}" for modality, codec in parts.items() if codec.modality != modality]:
+        if odd := [
+            f"{modality} by {codec.modality}" for modality, codec in parts.items() if codec.modality != modality
+        ]:
             raise ConfigError(f"joint codec: expected for each modality a codec that reads it, got {listing(odd)}")
         if not parts:
             raise ConfigError("joint codec: expected the codec of at least one modality, got none")
-        self.parts = dict(parts)
+        self.parts = dict(sorted(parts.items()))
 
     def encode(self, examples: Sequence[Any]) -> Batch:
         """`lengths` (B,), and for each modality that is there its own Batch with `owners` (b,).
@@ -88,7 +90,9 @@ class JointCodec(Codec):
         """Why an example, or one of its parts, cannot be read."""
         if not _whole(example):
             kind = self._kind(example)
-            return self.parts[kind].fault(example) if kind in self.parts else self._strange(kind or type(example).__name__)
+            return (
+                self.parts[kind].fault(example) if kind in self.parts else self._strange(kind or type(example).__name__)
+            )
         if odd := [modality for modality in example if modality not in self.parts]:
             return self._strange(listing(odd))
         told = (self.parts[modality].fault(part) for modality, part in example.items() if part is not None)

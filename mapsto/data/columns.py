@@ -86,32 +86,22 @@ def infer(
     """
     named = _named(text=_names(text), image=_names(image), audio=_names(audio), table=_names(table))
     wanted = [modality for modality in MODALITIES if modality in (*named, *modalities)]
-    for role, name in [(f"{modality} column", n) for modality, names in named.items() for n in names] + [
-        ("target column", target), ("group column", group), ("time column", time),
-    ]:  # fmt: skip
-        if name is not None:
-            source.require(name, role)
-    for modality in wanted or ["text"]:
-        _check_options(modality, named.get(modality, ()), target, task, order)
+    _require(source, named, target, group, time)
+    _check_options(named, target, task, order)
     head = _head(source)
     _refuse_others(source, head, named.get("text", ()))
     taken = {name for name in (target, group, time) if name is not None}
     reasons: list[str] = []
-    parts = dict(named)
-    if not wanted:
-        chosen, modality = _inferred(source, head, taken, reasons, target is not None)
-        parts = {modality: chosen}
-    for modality in (modality for modality in wanted if modality not in named):
-        parts[modality] = _part(source, head, taken | {n for names in parts.values() for n in names}, modality, reasons)
+    parts = dict(named) if wanted else _inferred(source, head, taken, reasons, target is not None)
+    for modality in (one for one in wanted if one not in named):
+        parts[modality] = _part(source, head, taken.union(*parts.values()), modality, reasons)
     kind = None
     if target is not None:
         kind, reason = kind_of(source.name, target, head[target], task, order)
         reasons.append(f"target {target!r}: {reason}")
-    inputs = tuple(name for modality in MODALITIES for name in parts.get(modality, ()))
-    owners = tuple(modality for modality in MODALITIES for _ in parts.get(modality, ()))
-    if len(parts) == 1:
-        return Columns(inputs, target, kind, group, time, tuple(reasons), owners[0])
-    return Columns(inputs, target, kind, group, time, tuple(reasons), JOINT, owners)
+    of = [(modality, name) for modality in MODALITIES for name in parts.get(modality, ())]
+    told = (of[0][0], ()) if len(parts) == 1 else (JOINT, tuple(modality for modality, _ in of))
+    return Columns(tuple(name for _, name in of), target, kind, group, time, tuple(reasons), *told)
 
 
 def inputs_of(known: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,6 +111,15 @@ def inputs_of(known: Mapping[str, Any]) -> dict[str, Any]:
 
 def _names(named: Sequence[str] | str | None) -> tuple[str, ...]:
     return (named,) if isinstance(named, str) else tuple(named or ())
+
+
+def _require(
+    source: Source, named: Mapping[str, tuple[str, ...]], target: str | None, group: str | None, time: str | None
+) -> None:
+    roles = [(f"{modality} column", name) for modality, names in named.items() for name in names]
+    for role, name in [*roles, ("target column", target), ("group column", group), ("time column", time)]:
+        if name is not None:
+            source.require(name, role)
 
 
 def _refuse_others(source: Source, head: Chunk, named: tuple[str, ...]) -> None:
@@ -134,7 +133,9 @@ def _refuse_others(source: Source, head: Chunk, named: tuple[str, ...]) -> None:
 def _named(**columns: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """The columns that are named, by what they are; each is of one modality, and files have one column of each."""
     given = {modality: names for modality, names in columns.items() if names}
-    again = {name: count for name, count in Counter(n for names in given.values() for n in set(names)).items() if count > 1}
+    again = {
+        name: count for name, count in Counter(n for names in given.values() for n in set(names)).items() if count > 1
+    }
     if again or any(len(names) > 1 for modality, names in given.items() if modality in FILES):
         said = " and ".join(f"{modality} {listing(names)}" for modality, names in given.items())
         raise ConfigError(f"an example has texts, a picture, a recording and a table of numbers and categories, each from columns of its "
@@ -143,14 +144,15 @@ def _named(**columns: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 
 
 def _check_options(
-    modality: str, named: tuple[str, ...], target: str | None, task: str | None, order: Sequence[str] | None
+    columns: Mapping[str, tuple[str, ...]], target: str | None, task: str | None, order: Sequence[str] | None
 ) -> None:
-    if modality == "text" and (len(named) > 2 or len(set(named)) < len(named)):
-        raise ConfigError(f"text: expected one column or two different ones, got {listing(named)}")
-    if modality == "table" and len(set(named)) < len(named):
-        raise ConfigError(f"table: expected different columns, got {listing(named)}")
-    if target in named:
-        raise ConfigError(f"column {target!r} cannot be both the {modality} and the target; name another target")
+    for modality, named in columns.items():
+        if modality == "text" and (len(named) > 2 or len(set(named)) < len(named)):
+            raise ConfigError(f"text: expected one column or two different ones, got {listing(named)}")
+        if modality == "table" and len(set(named)) < len(named):
+            raise ConfigError(f"table: expected different columns, got {listing(named)}")
+        if target in named:
+            raise ConfigError(f"column {target!r} cannot be both the {modality} and the target; name another target")
     if task is not None and task not in KINDS:
         raise ConfigError(f"task: no such choice as {task!r}; there is {listing(KINDS)}")
     if order is not None and task not in {None, "ordinal"}:
@@ -175,19 +177,19 @@ def _head(source: Source) -> Chunk:
 
 def _inferred(
     source: Source, head: Chunk, taken: set[str], reasons: list[str], labelled: bool
-) -> tuple[tuple[str, ...], str]:
-    """The columns to read and their modality; only what is labelled is taken for a table of numbers and categories."""
+) -> dict[str, tuple[str, ...]]:
+    """The columns to read by their modality; only what is labelled is taken for a table of numbers and categories."""
     left = {name: describe(values) for name, values in head.items() if name not in taken}
     files = [(name, role) for name, (role, _) in left.items() if role in FILES]
     if files and not any(role == "sentences" for role, _ in left.values()):
         first, modality = files[0]
         reasons.append(f"{modality} {short(first)!r}: {left[first][1]}")
         reasons += [f"column {short(name)!r} left out: {why}" for name, (_, why) in left.items() if name != first]
-        return (first,), modality
+        return {modality: (first,)}
     if labelled and (why := _tabular(head, left)):
         reasons.append(f"table of {len(left):,} columns: {why}")
-        return tuple(left), "table"
-    return _text_columns(source, head, left, reasons), "text"
+        return {"table": tuple(left)}
+    return {"text": _text_columns(source, head, left, reasons)}
 
 
 def _part(source: Source, head: Chunk, taken: set[str], modality: str, reasons: list[str]) -> tuple[str, ...]:
@@ -195,7 +197,9 @@ def _part(source: Source, head: Chunk, taken: set[str], modality: str, reasons: 
     left = {name: describe(values) for name, values in head.items() if name not in taken}
     if modality == "text":
         return _text_columns(source, head, left, reasons, single=True)
-    found = tuple(left) if modality == "table" else tuple(name for name, (role, _) in left.items() if role == modality)[:1]
+    found = (
+        tuple(left) if modality == "table" else tuple(name for name, (role, _) in left.items() if role == modality)[:1]
+    )
     if not found:
         said = "; ".join(f"{short(name)!r} {why}" for name, (_, why) in list(left.items())[:6]) or "no column is left"
         raise DataError(f"{source.name}: no column for the {modality} of an example ({said}); name it with {modality}")

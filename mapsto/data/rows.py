@@ -37,7 +37,9 @@ class Rows:
     """n examples. Arrays are (n,); `numbers` count the table's data rows from 1, skipped ones included."""
 
     where: str
-    examples: Examples  # str, or (str, str) for a pair; bytes of a file; cells of a table; {modality: one of these or None}
+    examples: (
+        Examples  # str, or (str, str) for a pair; bytes of a file; cells of a table; {modality: one of these or None}
+    )
     labels: Targets | None
     groups: NDArray[np.int32] | None
     times: NDArray[np.float64] | None

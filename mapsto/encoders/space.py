@@ -36,7 +36,11 @@ class Bridge(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(inputs, elementwise_affine=False)
         self.straight = nn.Linear(inputs, width)
-        self.hidden = nn.Sequential(nn.Linear(inputs, inner), nn.GELU(), nn.Dropout(dropout), nn.Linear(inner, width)) if inner else None
+        self.hidden = (
+            nn.Sequential(nn.Linear(inputs, inner), nn.GELU(), nn.Dropout(dropout), nn.Linear(inner, width))
+            if inner
+            else None
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """In full precision also under autocast, as what is compared are small differences."""
@@ -62,9 +66,12 @@ class Space(Encoder):
     name: ClassVar[str] = "space"
     needs: ClassVar[tuple[str, ...]] = ()  # whichever parts there are
 
-    def __init__(self, *, towers: Mapping[str, Encoder], width: int = 256, inner: int = 0, dropout: float = 0.0) -> None:
+    def __init__(
+        self, *, towers: Mapping[str, Encoder], width: int = 256, inner: int = 0, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.towers = nn.ModuleDict(dict(towers))
+        towers = dict(sorted(towers.items()))  # in whatever order they come, sums are the same
+        self.towers = nn.ModuleDict(towers)
         self.bridges = nn.ModuleDict({m: Bridge(tower.width, width, inner, dropout) for m, tower in towers.items()})
         self.width, self.attends = width, frozenset({"full"})
         self._sizes = {"width": width, "inner": inner, "dropout": dropout}
@@ -95,7 +102,8 @@ class Space(Encoder):
 
     def spec(self) -> dict[str, Any]:
         """The menu name and the arguments of each tower, and the bridges' sizes."""
-        towers = {modality: {"name": tower.name, "spec": tower.spec()} for modality, tower in self.towers.items()}
+        inside: dict[str, Any] = dict(self.towers.items())
+        towers = {modality: {"name": tower.name, "spec": tower.spec()} for modality, tower in inside.items()}
         return {"towers": towers, **self._sizes}
 
     def _features(self, modality: str, part: Batch) -> Tensor:
@@ -104,5 +112,6 @@ class Space(Encoder):
             found: Tensor = part["features"]
             return found
         inner = {name: value for name, value in part.items() if name != "owners"}
-        encoded: Encoded = self.towers[modality](inner)
+        tower: nn.Module = self.towers[modality]
+        encoded: Encoded = tower(inner)
         return encoded.pooled

@@ -13,5 +13,6 @@ OBJECTIVES = Menu(
         "cbow": "mapsto.objectives.words:Cbow",
         "simclr": "mapsto.objectives.simclr:SimCLR",
         "contrast": "mapsto.objectives.contrast:Contrast",
+        "align": "mapsto.objectives.align:Align",
     },
 )

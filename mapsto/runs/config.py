@@ -54,7 +54,8 @@ class TransferConfig:
 
 WORDS = ("skipgram", "cbow")  # objectives whose model is a table of word vectors
 PICTURES = ("simclr",)  # objectives that learn from pictures
-OBJECTIVES = ("masked", "causal", "permuted", "denoise", *WORDS, *PICTURES)
+PAIRS = ("align",)  # objectives that learn from examples of several modalities
+OBJECTIVES = ("masked", "causal", "permuted", "denoise", *WORDS, *PICTURES, *PAIRS)
 UNITS = ("token", "word", "span")
 NETS = ("transformer", "recurrent", "convnet")
 SIZES = ("tiny", "small", "base")
@@ -65,10 +66,11 @@ class PretrainConfig:
     """The request of `mapsto pretrain`. `None` means: derive it and say why."""
 
     data: tuple[str, ...] = option(
-        help="text: files, folders or globs of .txt, .jsonl, .parquet, .csv, also .gz and .zst; or a folder or table of pictures"
+        help="text: files, folders or globs of .txt, .jsonl, .parquet, .csv, also .gz and .zst; a folder or table of pictures; or a "
+        "table of pairs"
     )
     objective: str = option(
-        "masked", choices=OBJECTIVES, help="what is learnt from the text, or (simclr) from pictures"
+        "masked", choices=OBJECTIVES, help="what is learnt from the text, from pictures (simclr), or from pairs (align)"
     )
     source: str | None = option(
         None, help="the model to go on from: what pretrain wrote, an alias, a folder or a hub id; else a new one"
@@ -95,9 +97,13 @@ class PretrainConfig:
     context: int | None = option(None, least=8, help="the most positions of a window")
     width: int | None = option(None, least=8, help="of the encoder's rows, or of a word's vector")
     depth: int | None = option(None, least=1, help="blocks")
-    batch: int | None = option(None, least=8, help="positions, or pictures, in one update")
+    batch: int | None = option(None, least=8, help="positions, pictures or pairs in one update")
     rate: float | None = option(None, above=0, help="the peak learning rate")
-    image: str | None = option(None, help="the column of pictures: paths, or the bytes of files (simclr)")
+    image: str | None = option(
+        None,
+        help="the column of pictures: paths, or the bytes of files; for align what reads them, SOURCE or COLUMN=SOURCE",
+    )
+    audio: str | None = option(None, help="what reads the recordings, SOURCE or COLUMN=SOURCE (align)")
     pixels: int | None = option(None, least=16, most=512, help="along the edge of a picture (simclr)")
     optimiser: str | None = option(None, choices=("adamw", "muon"), help="the update rule")
     window: int | None = option(None, least=1, help="the most words to either side of a word (skipgram, cbow)")
@@ -115,7 +121,10 @@ class PretrainConfig:
     document: str = option(
         "auto", choices=("auto", "file", "paragraph", "line"), help="what of a text file is a document"
     )
-    text: str | None = option(None, help="the text column of a table")
+    text: str | None = option(
+        None,
+        help="the text column of a table; for align what reads it, SOURCE or COLUMN=SOURCE; each of a list is a pair of its own",
+    )
     duplicates: str = option("near", choices=("near", "exact", "keep"), help="which repeated documents are dropped")
     held: float = option(0.05, above=0, most=0.5, help="share of the documents that are held out to judge by")
     online: bool = option(False, help="allow fetching the model that was named from the Hugging Face hub")
@@ -137,7 +146,8 @@ class PretrainConfig:
 
 
 def _kind(objective: str) -> str:
-    return "words" if objective in WORDS else "pictures" if objective in PICTURES else "tokens"
+    kinds = {**dict.fromkeys(WORDS, "words"), **dict.fromkeys(PICTURES, "pictures"), **dict.fromkeys(PAIRS, "pairs")}
+    return kinds.get(objective, "tokens")
 
 
 _OF: dict[str, tuple[str, ...]] = {
@@ -152,15 +162,19 @@ _OF: dict[str, tuple[str, ...]] = {
             "tokenizer",
             "context",
             "optimiser",
-            "online",
             "probe",
             "probe_target",
         ),
         ("tokens",),
     ),
-    **dict.fromkeys(("depth", "batch"), ("tokens", "pictures")),
-    **dict.fromkeys(("source", "vocabulary", "document", "text", "duplicates"), ("tokens", "words")),
-    **dict.fromkeys(("image", "pixels"), ("pictures",)),
+    "depth": ("tokens", "pictures"),
+    "batch": ("tokens", "pictures", "pairs"),
+    **dict.fromkeys(("source", "vocabulary", "document", "duplicates"), ("tokens", "words")),
+    "text": ("tokens", "words", "pairs"),
+    "image": ("pictures", "pairs"),
+    "audio": ("pairs",),
+    "pixels": ("pictures",),
+    "online": ("tokens", "pairs"),
 }
 """Option ↦ the kinds of objectives that it says something to, where that is not all of them."""
 

@@ -53,7 +53,9 @@ def reader(request: TransferConfig, columns: Columns, source: Pretrained) -> tup
     what, name = modality(source), source.origin.name
     if columns.modality == JOINT:
         said = " and ".join(f"{kind} {listing(names)}" for kind, names in columns.parts.items())
-        raise ConfigError(f"source {name!r} reads {what} alone, and the columns hold {said}; name columns of {what} only")
+        raise ConfigError(
+            f"source {name!r} reads {what} alone, and the columns hold {said}; name columns of {what} only"
+        )
     if columns.modality == "table":
         raise ConfigError(f"source {name!r} reads {what}, and no run yet learns from a table of numbers and categories alone: name "
                           "a column of text with --text, or one of pictures with --image")  # fmt: skip
@@ -63,8 +65,8 @@ def reader(request: TransferConfig, columns: Columns, source: Pretrained) -> tup
     if what == "text":
         return _text(request, columns, source)
     defaults = TransferConfig("", "")
-    if said := [option for option in _OF_TEXT if getattr(request, option) != getattr(defaults, option)]:
-        raise ConfigError(f"options: {' and '.join(said)} are for texts, and the column {columns.inputs[0]!r} holds {what}; leave "
+    if given := [option for option in _OF_TEXT if getattr(request, option) != getattr(defaults, option)]:
+        raise ConfigError(f"options: {' and '.join(given)} are for texts, and the column {columns.inputs[0]!r} holds {what}; leave "
                           "them out")  # fmt: skip
     codec = usual(source)
     return codec, source.encoder, [("input", *_input(codec))]

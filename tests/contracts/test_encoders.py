@@ -171,8 +171,9 @@ def test_shapes_and_declarations(name: str, variant: str) -> None:
     assert encoded.pooled.shape == (rows_of(given), encoder.width)
     assert encoded.pooled.dtype == torch.float32
     assert len(encoded.rows) == int(encoded.lengths.sum())
-    if (
-        not {"pixels", "signal"} & given.keys() and name not in ("trees", "space")
+    if not {"pixels", "signal"} & given.keys() and name not in (
+        "trees",
+        "space",
     ):  # of which an encoder makes as many positions as it likes
         assert len(encoded.rows) == positions_of(given.get("first", given))
     assert encoder.attends <= {"full", "causal", "mask"}
