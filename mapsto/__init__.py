@@ -20,16 +20,17 @@ if TYPE_CHECKING:
         verify,
     )
     from mapsto.estimators import Classifier, Regressor
+    from mapsto.finding import search
     from mapsto.model import Model
     from mapsto.starts import blank, from_module, import_model
 
 _HOMES = {
     "Model": "model", "blank": "starts", "embed": "api", "evaluate": "api", "export": "api", "load": "api", "predict": "api",
-    "transfer": "api", "pretrain": "api", "generate": "api", "fill": "api", "from_module": "starts", "import_model": "starts", "transcribe": "api", "verify": "api", "Classifier": "estimators", "Regressor": "estimators",
+    "transfer": "api", "pretrain": "api", "generate": "api", "fill": "api", "from_module": "starts", "import_model": "starts", "transcribe": "api", "verify": "api", "search": "finding", "Classifier": "estimators", "Regressor": "estimators",
 }  # fmt: skip
 
 __all__ = ["Classifier", "Model", "Regressor", "blank", "embed", "evaluate", "export", "fill", "from_module", "generate", "import_model", "load", "predict", "pretrain",
-           "transcribe", "transfer", "verify"]  # fmt: skip
+           "search", "transcribe", "transfer", "verify"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -32,7 +32,7 @@ from mapsto.evaluation.suite import Report
 from mapsto.media import sounds
 from mapsto.model import Model
 from mapsto.runs import pretrain as pretraining
-from mapsto.runs import reading, unseen
+from mapsto.runs import reading, space, unseen
 from mapsto.runs import transfer as runs
 from mapsto.runs.config import PretrainConfig, TransferConfig
 from mapsto.runs.events import Event
@@ -214,6 +214,9 @@ def evaluate(model: Model | str, data: Any, against: Model | str | None = None) 
     """
     model = load(model) if isinstance(model, str) else model
     other = load(against) if isinstance(against, str) else against
+    if model.mapping.encoder.name == "space" and model.mapping.task is None:
+        table = space.judged(model.mapping, model.facts, data, model.machine, against is not None)
+        return Done(tuple(table.pop("lines")), table)
     if model.mapping.task is not None or pretext.SPEC not in model.facts.extras:
         return model.evaluate(data, other)
     if other is None:

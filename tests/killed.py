@@ -53,6 +53,7 @@ class Kills:
     objective: str
     words: Callable[[str], list[str]]
     names: Sequence[str]
+    early: str = "corpora"  # the part of the cache that is written while the data is read
 
     def whole(self) -> dict[str, bytes]:
         """What it ends with if nobody kills it."""
@@ -67,7 +68,7 @@ class Kills:
 
         def reached() -> bool:
             if line < 0:
-                return (cache / "corpora").exists()
+                return (cache / self.early).exists()
             return journal.exists() and journal.read_bytes().count(b"\n") >= line
 
         met = kill(self.words(out), cache, seconds, reached)

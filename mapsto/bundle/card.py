@@ -13,6 +13,7 @@ from typing import Any
 
 from mapsto.bundle.format import Facts
 from mapsto.core.contracts import Mapping
+from mapsto.media.kinds import KINDS
 
 _HUB = {"accuracy": "accuracy", "macro_f1": "f1", "micro_f1": "f1", "exact_match": "exact_match", "r2": "r_squared",
         "pearson": "pearsonr", "spearman": "spearmanr"}  # our metrics ↦ the hub's names  # fmt: skip
@@ -73,7 +74,10 @@ def _front(mapping: Mapping, facts: Facts, library: str) -> str:
 def _about(mapping: Mapping, facts: Facts, notes: Sequence[str]) -> str:
     """What it is, where it comes from, what it may be used for."""
     spec = {} if mapping.task is None else mapping.task.spec()
-    out = [f"Task: {_told(mapping.task.name, spec)}." if mapping.task else "It gives one vector for each text."]
+    read = {"text": "text", **{kind: files.what for kind, files in KINDS.items()}}.get(
+        mapping.codec.modality, "example"
+    )
+    out = [f"Task: {_told(mapping.task.name, spec)}." if mapping.task else f"It gives one vector for each {read}."]
     if names := spec.get("names"):
         shown = ", ".join(str(n) for n in names[:_ROWS])
         out.append(f"Labels ({len(names)}): {shown}{', …' if len(names) > _ROWS else ''}.")
@@ -100,7 +104,7 @@ def _kind(mapping: Mapping, facts: Facts) -> str:
     """What the hub calls what it does."""
     if mapping.task is not None:
         return "text-classification"
-    return "feature-extraction" if "pretext/objective.json" not in facts.extras else (
+    return "feature-extraction" if "pretext/objective.json" not in facts.extras or mapping.codec.modality != "text" else (
         "text-generation" if "causal" in mapping.encoder.attends else "fill-mask")  # fmt: skip
 
 

@@ -65,14 +65,23 @@ def _decimals(values: Any) -> Any:
 
 
 def inputs(recorded: Named[str, Any]) -> list[Any]:
-    """The examples of a record, pairs as tuples again, files as bytes."""
-    return [tuple(e) if isinstance(e, list) else base64.b64decode(e["base64"]) if isinstance(e, dict) else e
-            for e in recorded["inputs"]]  # fmt: skip
+    """The examples of a record, pairs as tuples again, files as bytes, those of several parts with their parts."""
+    return [_read(example) for example in recorded["inputs"]]
+
+
+def _read(example: Any) -> Any:
+    if not isinstance(example, dict):
+        return tuple(example) if isinstance(example, list) else example
+    if "parts" in example:
+        return {modality: _read(part) for modality, part in example["parts"].items()}
+    return base64.b64decode(example["base64"])
 
 
 def _plain(example: Any) -> Any:
     if isinstance(example, bytes):
         return {"base64": base64.b64encode(example).decode()}
+    if isinstance(example, Named):
+        return {"parts": {modality: _plain(part) for modality, part in example.items()}}
     return list(example) if isinstance(example, tuple) else example
 
 

@@ -114,10 +114,12 @@ def _built(menu: Menu, part: dict[str, Any]) -> nn.Module:
 
 
 def _make(menu: Menu, part: dict[str, Any]) -> nn.Module:
-    """`part` is a menu name and a spec; an encoder inside the spec is such a part itself."""
+    """`part` is a menu name and a spec; an encoder inside the spec is such a part itself, and so is each of its towers."""
     if code := sorted(_CODE & set(part["spec"].get("config") or ())):
         raise ModelError(f"the config of its {part['name']} encoder has {code[0]}, which can name code to run; refused")
-    spec = {name: _make(ENCODERS, value) if name == "encoder" else value for name, value in part["spec"].items()}
+    spec: dict[str, Any] = {n: _make(ENCODERS, value) if n == "encoder" else value for n, value in part["spec"].items()}
+    if "towers" in spec:
+        spec["towers"] = {modality: _make(ENCODERS, tower) for modality, tower in spec["towers"].items()}
     made: nn.Module = menu.load(part["name"])(**spec)
     return made
 

@@ -153,10 +153,19 @@ def _model(parser: Parser) -> None:
 def _predict(parser: Parser) -> None:
     _model(parser)
     parser.add_argument(
-        "texts", nargs="*", default=(), metavar="TEXT", help="texts; for a model of pairs, first and second in turn"
+        "texts",
+        nargs="*",
+        default=(),
+        metavar="TEXT",
+        help="texts, or paths of files; for a model of pairs, first and second in turn",
     )
     parser.add_argument("--data", metavar="FILE", help="predict every row of a file instead")
     parser.add_argument("--out", metavar="FILE", help="where to write the predictions: .csv, .tsv, .jsonl or .parquet")
+    parser.add_argument(
+        "--labels",
+        metavar="NAMES",
+        help="names between commas to choose from, for a model that was pretrained with align",
+    )
     _dry(parser)
 
 
@@ -179,6 +188,19 @@ def _neighbours(parser: Parser) -> None:
     )
     parser.add_argument("words", nargs="+", metavar="WORD", help="a word, or words between + and -: king - man + woman")
     parser.add_argument("--top", type=int, default=10, metavar="K", help="how many words (default 10)")
+
+
+def _search(parser: Parser) -> None:
+    parser.add_argument(
+        "model", metavar="MODEL", help="a space of several modalities, or any model or source that embeds"
+    )
+    parser.add_argument("query", metavar="QUERY", help="a text, or the path of a picture or a recording")
+    parser.add_argument("--among", required=True, metavar="DATA", help="a folder of files, or a table")
+    parser.add_argument("--top", type=int, default=10, metavar="K", help="how many (default 10)")
+    parser.add_argument(
+        "--out", metavar="FILE", help="a contact sheet of the pictures found (.png), or the results (.json)"
+    )
+    parser.add_argument("--online", action="store_true", help="allow fetching the source from the Hugging Face hub")
 
 
 def _evaluate(parser: Parser) -> None:
@@ -248,6 +270,7 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "fill": ("words for each [MASK] from a model that was pretrained with the objective masked", _fill),
     "neighbours": ("the words whose vectors are nearest to a word's", _neighbours),
     "predict": ("what a model says of texts, or of every row of a file", _predict),
+    "search": ("what is nearest to a text, a picture or a recording, among files or rows", _search),
     "evaluate": ("how good a model is on held-out data, with 95%% intervals", _evaluate),
     "embed": ("one vector for each text", _embed),
     "verify": ("re-hash a model folder and run its golden examples again", _model),

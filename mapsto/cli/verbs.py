@@ -88,6 +88,10 @@ def predict(request: Namespace) -> int:
     from mapsto import api
 
     model = api.load(request.model)
+    if request.labels is not None:
+        from mapsto import finding
+
+        model = finding.towards(model, [name.strip() for name in request.labels.split(",")], request.data)
     if request.dry_run:
         return _foreseen(request, model)
     if request.data:
@@ -110,6 +114,21 @@ def neighbours(request: Namespace) -> int:
         show.document([{"word": word, "cosine": cosine} for word, cosine in found])
         return 0
     return _lines([f"{cosine:.4f}\t{word}" for word, cosine in found])
+
+
+def search(request: Namespace) -> int:
+    """The nearest to a query, on the screen, as a contact sheet or as JSON."""
+    from mapsto import finding
+    from mapsto.cli.progress import Bar
+
+    with Bar(sys.stderr) as bar:
+        found = finding.search(request.model, request.query, request.among, request.top, request.out, online=request.online,
+                               watch=bar.update)  # fmt: skip
+    if request.json:
+        show.document({"query": request.query, "out": request.out, **found.plain()})
+        return 0
+    wrote = [f"wrote\t{request.out}"] if request.out else []
+    return _lines([*found.lines(), *wrote, *(f"noted\t{fact}" for fact in found.noted)])
 
 
 def evaluate(request: Namespace) -> int:
@@ -248,7 +267,7 @@ def _foreseen(request: Namespace, model: Model) -> int:
         source, known = open_source(data, "data"), model.facts.data.get("columns", {})
         target = known.get("target") if request.verb == "evaluate" else None
         columns = infer(source, **inputs_of(known), target=target, task=known.get("kind") if target else None)
-        told |= {"data": data, columns.modality: list(columns.inputs), "target": columns.target}
+        told |= {"data": data, **{kind: list(names) for kind, names in columns.parts.items()}, "target": columns.target}
         said.append(f"data\t{data}\twould be read: {', '.join([*columns.inputs, *([target] if target else [])])}")
     if out := getattr(request, "out", None):
         if data:
@@ -264,6 +283,6 @@ def _foreseen(request: Namespace, model: Model) -> int:
 
 
 VERBS: dict[str, Callable[[Namespace], int]] = {
-    "transfer": transfer, "pretrain": pretrain, "generate": generate, "fill": fill, "neighbours": neighbours, "predict": predict, "evaluate": evaluate, "embed": embed, "verify": verify,
+    "transfer": transfer, "pretrain": pretrain, "generate": generate, "fill": fill, "neighbours": neighbours, "predict": predict, "search": search, "evaluate": evaluate, "embed": embed, "verify": verify,
     "transcribe": transcribe, "import": import_, "export": export, "list": list_, "doctor": doctor, "run": run,
 }  # fmt: skip

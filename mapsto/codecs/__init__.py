@@ -10,5 +10,6 @@ CODECS = Menu(
         "image": "mapsto.codecs.image:ImageCodec",
         "audio": "mapsto.codecs.audio:AudioCodec",
         "columns": "mapsto.codecs.columns:ColumnsCodec",
+        "joint": "mapsto.codecs.joint:JointCodec",
     },
 )

@@ -10,24 +10,29 @@ from torch import Tensor
 from mapsto.core.contracts import RAGGED, Batch
 
 
+def nested(batch: Batch) -> dict[str, Batch]:
+    """The batches inside of one: of the two texts of a pair, or of the parts of examples."""
+    return {name: value for name, value in batch.items() if isinstance(value, dict)}
+
+
 def rows_of(batch: Batch) -> int:
     """B: how many examples a batch holds."""
-    if "first" in batch:
-        return rows_of(batch["first"])
+    if "lengths" not in batch:
+        return rows_of(next(iter(nested(batch).values())))
     return len(batch["windows"] if "windows" in batch else batch["lengths"])
 
 
 def positions_of(batch: Batch) -> int:
     """N: how many positions a batch holds."""
-    if "first" in batch:
-        return positions_of(batch["first"]) + positions_of(batch["second"])
+    if "lengths" not in batch:
+        return sum(map(positions_of, nested(batch).values()))
     return int(batch["lengths"].sum())
 
 
 def sizes_of(batch: Batch) -> Tensor:
     """(B,) positions of each example."""
-    if "first" in batch:
-        return sizes_of(batch["first"]) + sizes_of(batch["second"])
+    if "lengths" not in batch:
+        return torch.stack([sizes_of(part) for part in nested(batch).values()]).sum(0)
     lengths: Tensor = batch["lengths"]
     if "windows" not in batch:
         return lengths
@@ -36,12 +41,26 @@ def sizes_of(batch: Batch) -> Tensor:
 
 def select(batch: Batch, rows: Tensor) -> Batch:
     """The examples `rows` (int64 indices) of a batch, in that order; plain numbers are carried along."""
-    if "lengths" not in batch:
+    if "lengths" not in batch:  # a pair
         return {k: select(v, rows) if isinstance(v, dict) else v[rows] if isinstance(v, Tensor) else v
                 for k, v in batch.items()}  # fmt: skip
     windows = ragged(batch["windows"], rows) if "windows" in batch else rows
     chosen = {"lengths": windows, **dict.fromkeys(RAGGED, ragged(batch["lengths"], windows))}
-    return {k: v[chosen.get(k, rows)] if isinstance(v, Tensor) else v for k, v in batch.items()}
+    parts = {k: _part(v, rows, len(batch["lengths"])) for k, v in nested(batch).items()}
+    return {k: v[chosen.get(k, rows)] if isinstance(v, Tensor) else v for k, v in batch.items() if k not in parts} | {
+        k: part for k, part in parts.items() if part is not None
+    }
+
+
+def _part(part: Batch, rows: Tensor, count: int) -> Batch | None:
+    """A modality's batch for the examples `rows` of `count`; None where all of them lack it."""
+    place = torch.full((count,), -1, device=rows.device)
+    place[part["owners"]] = torch.arange(len(part["owners"]), device=rows.device)
+    owners = (place[rows] >= 0).nonzero().squeeze(1)
+    if not len(owners):
+        return None
+    rest = {name: value for name, value in part.items() if name != "owners"}
+    return {**select(rest, place[rows[owners]]), "owners": owners}
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:

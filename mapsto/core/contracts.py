@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, nn
 
 Batch = dict[str, Any]
-"""Field name ↦ Tensor or nested Batch (a pair encoded apart is `{"first": Batch, "second": Batch}`).
+"""Field name ↦ Tensor or nested Batch: a pair encoded apart is `{"first": Batch, "second": Batch}`, examples of several
+modalities are `{"lengths": (B,) positions of each in all, "text": Batch, "image": Batch, …}` (codec `joint`), where a part's own
+batch holds `owners` (b,), which of the B examples each of its b is a part of, ascending; a modality that none has is absent.
 
 `lengths` (W,) positions of each window; `windows` (B,) windows of each example, absent when all have one; for training
 `target`, `weight` (B, …) and `labels` (N,), the id asked for, -1 for none; `places` (N,), `visible` (B, T, T): where it stands,

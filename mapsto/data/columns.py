@@ -8,7 +8,6 @@ every column of words says the same ones again and again, all columns are read t
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,24 +16,23 @@ from typing import Any, final
 from mapsto.core.errors import ConfigError, DataError, listing
 from mapsto.data.chunks import Chunk, Source, short
 from mapsto.data.kinds import KINDS, kind_of, missing, number
+from mapsto.data.roles import describe
 from mapsto.media.kinds import KINDS as FILES
 
 MODALITIES = ("text", *FILES, "table")
+JOINT = "joint"  # what an example of several modalities is called
 _HEAD, _HEAD_SIZE = 10_000, 32 << 20
 _REPEATS = 3  # how often the words of a category stand in a column on average, at least
 _FEW = 20  # rows of which numbers that count them tell nothing
 _NAMED = ({"sentence1", "sentence2"}, {"premise", "hypothesis"}, {"question1", "question2"}, {"text1", "text2"},
           {"question", "sentence"}, {"text_a", "text_b"}, {"query", "passage"}, {"question", "answer"})  # fmt: skip
-_DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}([T ].*)?")
-_WORD = re.compile(r"[一-鿿぀-ヿ가-힯ก-๛]|[^\W一-鿿぀-ヿ가-힯ก-๛]+")
-_CJK = re.compile(r"[一-鿿぀-ヿก-๛]")
 
 
 @final
 @dataclass(frozen=True)
 class Columns:
-    """What is read: one or two text columns, one of files, or any of numbers and categories; the target and its kind, what to
-    split by; and why."""
+    """What is read: one or two text columns, one of files, any of numbers and categories, or several of these as the parts of
+    one example; the target and its kind, what to split by; and why."""
 
     inputs: tuple[str, ...]
     target: str | None = None
@@ -42,12 +40,20 @@ class Columns:
     group: str | None = None
     time: str | None = None
     reasons: tuple[str, ...] = ()
-    modality: str = "text"
+    modality: str = "text"  # JOINT of several
+    owners: tuple[str, ...] = ()  # then the modality of each input
+
+    @property
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """Modality ↦ its columns."""
+        of = self.owners or (self.modality,) * len(self.inputs)
+        return {modality: tuple(name for name, one in zip(self.inputs, of, strict=True) if one == modality)
+                for modality in dict.fromkeys(of)}  # fmt: skip
 
     @property
     def unlabelled(self) -> Columns:
         """The inputs alone, for data to predict."""
-        return Columns(self.inputs, modality=self.modality)
+        return Columns(self.inputs, modality=self.modality, owners=self.owners)
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -68,31 +74,34 @@ def infer(
     order: Sequence[str] | None = None,
     group: str | None = None,
     time: str | None = None,
+    modalities: Sequence[str] = (),
 ) -> Columns:
     """The columns to use; what is named is only checked, the rest is inferred.
+
+    An example has a part of each of `modalities`, or of each that columns are named of; "table" is what no other part takes.
 
     Raises:
         DataError: no such column, no column to read, a target that cannot be what `task` says.
         ConfigError: options that exclude each other.
     """
-    named, modality = _named(text=_names(text), image=_names(image), audio=_names(audio), table=_names(table))
-    for role, name in [(f"{modality} column", n) for n in named] + [
-        ("target column", target), ("group column", group), ("time column", time),
-    ]:  # fmt: skip
-        if name is not None:
-            source.require(name, role)
-    _check_options(modality, named, target, task, order)
+    named = _named(text=_names(text), image=_names(image), audio=_names(audio), table=_names(table))
+    wanted = [modality for modality in MODALITIES if modality in (*named, *modalities)]
+    _require(source, named, target, group, time)
+    _check_options(named, target, task, order)
     head = _head(source)
-    if modality == "text":
-        _refuse_others(source, head, named)
+    _refuse_others(source, head, named.get("text", ()))
     taken = {name for name in (target, group, time) if name is not None}
     reasons: list[str] = []
-    chosen, modality = (named, modality) if named else _inferred(source, head, taken, reasons, target is not None)
+    parts = dict(named) if wanted else _inferred(source, head, taken, reasons, target is not None)
+    for modality in (one for one in wanted if one not in named):
+        parts[modality] = _part(source, head, taken.union(*parts.values()), modality, reasons)
     kind = None
     if target is not None:
         kind, reason = kind_of(source.name, target, head[target], task, order)
         reasons.append(f"target {target!r}: {reason}")
-    return Columns(chosen, target, kind, group, time, tuple(reasons), modality)
+    of = [(modality, name) for modality in MODALITIES for name in parts.get(modality, ())]
+    told = (of[0][0], ()) if len(parts) == 1 else (JOINT, tuple(modality for modality, _ in of))
+    return Columns(tuple(name for _, name in of), target, kind, group, time, tuple(reasons), *told)
 
 
 def inputs_of(known: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,6 +113,15 @@ def _names(named: Sequence[str] | str | None) -> tuple[str, ...]:
     return (named,) if isinstance(named, str) else tuple(named or ())
 
 
+def _require(
+    source: Source, named: Mapping[str, tuple[str, ...]], target: str | None, group: str | None, time: str | None
+) -> None:
+    roles = [(f"{modality} column", name) for modality, names in named.items() for name in names]
+    for role, name in [*roles, ("target column", target), ("group column", group), ("time column", time)]:
+        if name is not None:
+            source.require(name, role)
+
+
 def _refuse_others(source: Source, head: Chunk, named: tuple[str, ...]) -> None:
     for name in named:
         if odd := {type(v).__name__ for v in head[name] if isinstance(v, (bytes, list, tuple, dict))}:
@@ -112,26 +130,29 @@ def _refuse_others(source: Source, head: Chunk, named: tuple[str, ...]) -> None:
             )
 
 
-def _named(**columns: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-    """The columns that are named, and what they are."""
+def _named(**columns: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """The columns that are named, by what they are; each is of one modality, and files have one column of each."""
     given = {modality: names for modality, names in columns.items() if names}
-    if len(given) > 1 or any(len(names) > 1 for modality, names in given.items() if modality in FILES):
+    again = {
+        name: count for name, count in Counter(n for names in given.values() for n in set(names)).items() if count > 1
+    }
+    if again or any(len(names) > 1 for modality, names in given.items() if modality in FILES):
         said = " and ".join(f"{modality} {listing(names)}" for modality, names in given.items())
-        raise ConfigError(f"a model reads texts, one column of pictures or of recordings, or a table of numbers and categories: got "
-                          f"{said}; name one of them")  # fmt: skip
-    modality = next(iter(given), "text")
-    return columns[modality], modality
+        raise ConfigError(f"an example has texts, a picture, a recording and a table of numbers and categories, each from columns of its "
+                          f"own, and one column of files of a kind: got {said}; name each column once")  # fmt: skip
+    return given
 
 
 def _check_options(
-    modality: str, named: tuple[str, ...], target: str | None, task: str | None, order: Sequence[str] | None
+    columns: Mapping[str, tuple[str, ...]], target: str | None, task: str | None, order: Sequence[str] | None
 ) -> None:
-    if modality == "text" and (len(named) > 2 or len(set(named)) < len(named)):
-        raise ConfigError(f"text: expected one column or two different ones, got {listing(named)}")
-    if modality == "table" and len(set(named)) < len(named):
-        raise ConfigError(f"table: expected different columns, got {listing(named)}")
-    if target in named:
-        raise ConfigError(f"column {target!r} cannot be both the {modality} and the target; name another target")
+    for modality, named in columns.items():
+        if modality == "text" and (len(named) > 2 or len(set(named)) < len(named)):
+            raise ConfigError(f"text: expected one column or two different ones, got {listing(named)}")
+        if modality == "table" and len(set(named)) < len(named):
+            raise ConfigError(f"table: expected different columns, got {listing(named)}")
+        if target in named:
+            raise ConfigError(f"column {target!r} cannot be both the {modality} and the target; name another target")
     if task is not None and task not in KINDS:
         raise ConfigError(f"task: no such choice as {task!r}; there is {listing(KINDS)}")
     if order is not None and task not in {None, "ordinal"}:
@@ -156,19 +177,35 @@ def _head(source: Source) -> Chunk:
 
 def _inferred(
     source: Source, head: Chunk, taken: set[str], reasons: list[str], labelled: bool
-) -> tuple[tuple[str, ...], str]:
-    """The columns to read and their modality; only what is labelled is taken for a table of numbers and categories."""
-    left = {name: _describe(values) for name, values in head.items() if name not in taken}
+) -> dict[str, tuple[str, ...]]:
+    """The columns to read by their modality; only what is labelled is taken for a table of numbers and categories."""
+    left = {name: describe(values) for name, values in head.items() if name not in taken}
     files = [(name, role) for name, (role, _) in left.items() if role in FILES]
     if files and not any(role == "sentences" for role, _ in left.values()):
         first, modality = files[0]
         reasons.append(f"{modality} {short(first)!r}: {left[first][1]}")
         reasons += [f"column {short(name)!r} left out: {why}" for name, (_, why) in left.items() if name != first]
-        return (first,), modality
+        return {modality: (first,)}
     if labelled and (why := _tabular(head, left)):
         reasons.append(f"table of {len(left):,} columns: {why}")
-        return tuple(left), "table"
-    return _text_columns(source, head, left, reasons), "text"
+        return {"table": tuple(left)}
+    return {"text": _text_columns(source, head, left, reasons)}
+
+
+def _part(source: Source, head: Chunk, taken: set[str], modality: str, reasons: list[str]) -> tuple[str, ...]:
+    """The columns of one part of several: one of texts, the first of files, or all that are left."""
+    left = {name: describe(values) for name, values in head.items() if name not in taken}
+    if modality == "text":
+        return _text_columns(source, head, left, reasons, single=True)
+    found = (
+        tuple(left) if modality == "table" else tuple(name for name, (role, _) in left.items() if role == modality)[:1]
+    )
+    if not found:
+        said = "; ".join(f"{short(name)!r} {why}" for name, (_, why) in list(left.items())[:6]) or "no column is left"
+        raise DataError(f"{source.name}: no column for the {modality} of an example ({said}); name it with {modality}")
+    why = "what no other part reads" if modality == "table" else left[found[0]][1]
+    reasons.append(f"{modality} {listing(map(short, found))}: {why}")
+    return found
 
 
 def _tabular(head: Chunk, left: dict[str, tuple[str, str]]) -> str:
@@ -198,7 +235,8 @@ def _varies(values: list[Any]) -> bool:
     return len(set(map(str, held))) > 1
 
 
-def _text_columns(source: Source, head: Chunk, left: dict[str, tuple[str, str]], reasons: list[str]) -> tuple[str, ...]:
+def _text_columns(source: Source, head: Chunk, left: dict[str, tuple[str, str]], reasons: list[str],
+                  single: bool = False) -> tuple[str, ...]:  # fmt: skip
     open_ = [name for name, (role, _) in left.items() if role in {"sentences", "words"}]
     if not open_:  # then a single column of strings will do, however little they differ
         words = [name for name, (role, _) in left.items() if role == "few"]
@@ -208,11 +246,11 @@ def _text_columns(source: Source, head: Chunk, left: dict[str, tuple[str, str]],
         said = "; ".join(parts[:6]) + (f" and {len(parts) - 6} more" if len(parts) > 6 else "")
         raise DataError(f"{source.name}: no column of text found ({said}); name it with text")
     sentences = [name for name in open_ if left[name][0] == "sentences"]
-    pair = next((p for p in _NAMED if p <= set(open_)), None)
+    pair = None if single else next((p for p in _NAMED if p <= set(open_)), None)
     if pair is not None:
         chosen = tuple(name for name in source.columns if name in pair)
         why = "their names are those of a pair"
-    elif len(sentences) == 2:
+    elif len(sentences) == 2 and not single:
         chosen, why = tuple(sentences), "the two columns that read like sentences are a pair"
     else:
         pool = sentences or open_
@@ -220,53 +258,11 @@ def _text_columns(source: Source, head: Chunk, left: dict[str, tuple[str, str]],
         chosen = (best,)
         why = "the only column of text" if len(open_) == 1 else "it has the longest and most varied texts"
     reasons.append(f"text {' and '.join(map(repr, chosen))}: {why}")
-    reasons += [f"column {short(name)!r} left out: {why}" for name, (_, why) in left.items() if name not in chosen]
+    if not single:
+        reasons += [f"column {short(name)!r} left out: {why}" for name, (_, why) in left.items() if name not in chosen]
     return chosen
-
-
-def _filed(value: Any) -> str:
-    """The modality of the file that a cell names or holds; "" where it does neither."""
-    if isinstance(value, dict) and {"bytes", "path"} & value.keys():
-        value = value.get("bytes") or value.get("path")
-    if isinstance(value, bytes):
-        return next((modality for modality, kind in FILES.items() if kind.known(value)), "")
-    if not isinstance(value, str) or "\n" in value:
-        return ""
-    end = f".{value.rpartition('.')[2].lower()}"
-    return next((modality for modality, kind in FILES.items() if end in kind.suffixes), "")
 
 
 def _weight(values: list[Any]) -> float:
     texts = [v for v in values if isinstance(v, str)]
     return sum(map(len, texts)) / max(1, len(texts)) * len(set(texts))
-
-
-def _describe(values: list[Any]) -> tuple[str, str]:
-    """(role, reason): `sentences`, `words` (text of another make), `few` (repeated strings), a modality of files, or `other`."""
-    held = [v for v in values if not missing(v)]
-    if not held:
-        return "other", "is empty"
-    kinds = Counter(map(_filed, held))
-    modality, count = kinds.most_common(1)[0]
-    if modality and count > 0.9 * len(held):
-        what = FILES[modality].what
-        return modality, f"holds {what}s" if not isinstance(held[0], str) else f"holds names of {what} files"
-    if not all(isinstance(v, str) for v in held):
-        types = {type(v).__name__ for v in held}
-        return "other", "holds numbers" if types <= {"int", "float", "bool"} else f"holds {listing(sorted(types))}"
-    if all(number(v) is not None for v in held):
-        return "other", "holds numbers"
-    if all(_DATE.fullmatch(v.strip()) for v in held):
-        return "other", "holds dates"
-    distinct, some = len(set(held)), held[:1000]
-    words = sum(len(_WORD.findall(v[:2000])) for v in some) / len(some)
-    enough = 6 if _CJK.search("".join(v[:20] for v in some)) else 3
-    if distinct == 1 and len(held) > 1:
-        return "few", "holds one value only"
-    if words >= enough and distinct > 0.2 * len(held):
-        return "sentences", f"reads like sentences ({words:.0f} words on average)"
-    if distinct <= max(2, 0.05 * len(held)):
-        return "few", f"holds only {distinct} different values"
-    if distinct == len(held) > 20 and all(not re.search(r"\s", v.strip()) and re.search(r"\d", v) for v in some):
-        return "other", "holds a different code in every row, like an id"
-    return "words", "holds short texts"

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from mapsto.core.errors import DataError
 from mapsto.data.blobs import BlobsBuilder
 from mapsto.data.chunks import Chunk, Source, row_numbers
-from mapsto.data.columns import Columns
+from mapsto.data.columns import JOINT, Columns
 from mapsto.data.examples import Builder, Examples
 from mapsto.data.kinds import missing
+from mapsto.data.parts import PartsBuilder
 from mapsto.data.records import RecordsBuilder
 from mapsto.data.targets import Targets, TargetsBuilder, moment
 from mapsto.data.texts import TextsBuilder
@@ -36,7 +37,9 @@ class Rows:
     """n examples. Arrays are (n,); `numbers` count the table's data rows from 1, skipped ones included."""
 
     where: str
-    examples: Examples  # str, or (str, str) for a pair; bytes of a file; cells of a table
+    examples: (
+        Examples  # str, or (str, str) for a pair; bytes of a file; cells of a table; {modality: one of these or None}
+    )
     labels: Targets | None
     groups: NDArray[np.int32] | None
     times: NDArray[np.float64] | None
@@ -76,15 +79,18 @@ def load(source: Source, columns: Columns, where: str = "train") -> Rows:
     """
     here = {name: name if name in source.columns else None for name in (columns.group, columns.time)}
     columns = replace(columns, group=here[columns.group], time=here[columns.time])
-    builder: Builder = TextsBuilder(len(columns.inputs))
-    if columns.modality in KINDS:
-        builder = BlobsBuilder(KINDS[columns.modality], source.folder)
-    if columns.modality == "table":
-        builder = RecordsBuilder(len(columns.inputs))
+    of = {modality: (_builder(modality, len(names), source), len(names)) for modality, names in columns.parts.items()}
+    builder = PartsBuilder(of) if columns.modality == JOINT else of[columns.modality][0]
     reading = _Reading(columns, source.name or where, builder)
     for chunk in source.chunks(_CHUNK, columns.wanted):
         reading.add(chunk)
     return reading.rows(source.facts)
+
+
+def _builder(modality: str, arity: int, source: Source) -> Builder:
+    if modality in KINDS:
+        return BlobsBuilder(KINDS[modality], source.folder)
+    return RecordsBuilder(arity) if modality == "table" else TextsBuilder(arity)
 
 
 class _Reading:

@@ -18,5 +18,6 @@ ENCODERS = Menu(
         "columns": "mapsto.encoders.columns:Columns",
         "trees": "mapsto.encoders.trees:Trees",
         "siamese": "mapsto.encoders.towers:Siamese",
+        "space": "mapsto.encoders.space:Space",
     },
 )

@@ -15,5 +15,6 @@ OBJECTIVES = Menu(
         "speech": "mapsto.objectives.frames:MaskedFrames",
         "columns": "mapsto.objectives.columns:MaskedColumns",
         "contrast": "mapsto.objectives.contrast:Contrast",
+        "align": "mapsto.objectives.align:Align",
     },
 )

@@ -62,7 +62,8 @@ WORDS = ("skipgram", "cbow")  # objectives whose model is a table of word vector
 PICTURES = ("simclr",)  # objectives that learn from pictures
 TABLES = ("columns",)  # objectives that learn from numbers and categories
 SOUNDS = ("speech",)  # objectives that learn from recordings
-OBJECTIVES = ("masked", "causal", "permuted", "denoise", *WORDS, *PICTURES, *TABLES, *SOUNDS)
+PAIRS = ("align",)  # objectives that learn from examples of several modalities
+OBJECTIVES = ("masked", "causal", "permuted", "denoise", *WORDS, *PICTURES, *TABLES, *SOUNDS, *PAIRS)
 UNITS = ("token", "word", "span")
 NETS = ("transformer", "recurrent", "convnet")
 SIZES = ("tiny", "small", "base")
@@ -73,12 +74,13 @@ class PretrainConfig:
     """The request of `mapsto pretrain`. `None` means: derive it and say why."""
 
     data: tuple[str, ...] = option(
-        help="text: files, folders or globs of .txt, .jsonl, .parquet, .csv, also .gz and .zst; or a folder or table of pictures, or a table"
+        help="text: files, folders or globs of .txt, .jsonl, .parquet, .csv, also .gz and .zst; a folder or table of pictures or "
+        "recordings; a table; or a table of pairs"
     )
     objective: str = option(
         "masked",
         choices=OBJECTIVES,
-        help="what is learnt from the text, (simclr) from pictures, (speech) from recordings, or (columns) from a table",
+        help="what is learnt from the text, (simclr) from pictures, (speech) from recordings, (columns) from a table, or (align) from pairs",
     )
     source: str | None = option(
         None, help="the model to go on from: what pretrain wrote, an alias, a folder or a hub id; else a new one"
@@ -105,10 +107,15 @@ class PretrainConfig:
     context: int | None = option(None, least=8, help="the most positions of a window")
     width: int | None = option(None, least=8, help="of the encoder's rows, or of a word's vector")
     depth: int | None = option(None, least=1, help="blocks")
-    batch: int | None = option(None, least=8, help="positions, pictures, recordings or rows in one update")
+    batch: int | None = option(None, least=8, help="positions, pictures, recordings, rows or pairs in one update")
     rate: float | None = option(None, above=0, help="the peak learning rate")
-    image: str | None = option(None, help="the column of pictures: paths, or the bytes of files (simclr)")
-    audio: str | None = option(None, help="the column of recordings: paths, or the bytes of files (speech)")
+    image: str | None = option(
+        None,
+        help="the column of pictures: paths, or the bytes of files; for align what reads them, SOURCE or COLUMN=SOURCE",
+    )
+    audio: str | None = option(
+        None, help="the column of recordings: paths, or the bytes of files (speech); for align SOURCE or COLUMN=SOURCE"
+    )
     table: tuple[str, ...] | None = option(None, help="the columns to learn from; otherwise all (columns)")
     target: str | None = option(None, help="a column to leave out, since it will be predicted (columns)")
     pixels: int | None = option(None, least=16, most=512, help="along the edge of a picture (simclr)")
@@ -128,7 +135,10 @@ class PretrainConfig:
     document: str = option(
         "auto", choices=("auto", "file", "paragraph", "line"), help="what of a text file is a document"
     )
-    text: str | None = option(None, help="the text column of a table")
+    text: str | None = option(
+        None,
+        help="the text column of a table; for align what reads it, SOURCE or COLUMN=SOURCE; each of a list is a pair of its own",
+    )
     duplicates: str = option("near", choices=("near", "exact", "keep"), help="which repeated documents are dropped")
     held: float = option(0.05, above=0, most=0.5, help="share of the documents that are held out to judge by")
     online: bool = option(False, help="allow fetching the model that was named from the Hugging Face hub")
@@ -150,7 +160,7 @@ class PretrainConfig:
 
 
 def _kind(objective: str) -> str:
-    kinds = {"words": WORDS, "pictures": PICTURES, "rows": TABLES, "sounds": SOUNDS}
+    kinds = {"words": WORDS, "pictures": PICTURES, "rows": TABLES, "sounds": SOUNDS, "pairs": PAIRS}
     return next((kind for kind, names in kinds.items() if objective in names), "tokens")
 
 
@@ -166,17 +176,20 @@ _OF: dict[str, tuple[str, ...]] = {
             "tokenizer",
             "context",
             "optimiser",
-            "online",
             "probe",
             "probe_target",
         ),
         ("tokens",),
     ),
-    **dict.fromkeys(("depth", "batch"), ("tokens", "pictures", "rows", "sounds")),
-    **dict.fromkeys(("source", "vocabulary", "document", "text", "duplicates"), ("tokens", "words")),
-    **dict.fromkeys(("image", "pixels"), ("pictures",)),
+    "depth": ("tokens", "pictures", "rows", "sounds"),
+    "batch": ("tokens", "pictures", "rows", "sounds", "pairs"),
+    **dict.fromkeys(("source", "vocabulary", "document", "duplicates"), ("tokens", "words")),
+    "text": ("tokens", "words", "pairs"),
+    "image": ("pictures", "pairs"),
+    "audio": ("sounds", "pairs"),
+    "pixels": ("pictures",),
+    "online": ("tokens", "pairs"),
     **dict.fromkeys(("table", "target"), ("rows",)),
-    "audio": ("sounds",),
 }
 """Option ↦ the kinds of objectives that it says something to, where that is not all of them."""
 

@@ -51,7 +51,8 @@ class Table:
     def plain(self) -> dict[str, Any]:
         """The same for machines."""
         parts = {name: rows for name, rows in self.parts().items() if rows is not None}
-        return {"columns": {self.columns.modality: list(self.columns.inputs), "target": self.columns.target, "kind": self.columns.kind},
+        columns = {modality: list(names) for modality, names in self.columns.parts.items()}
+        return {"columns": {**columns, "target": self.columns.target, "kind": self.columns.kind},
                 "labels": self.labels.spec(), "rows": {name: len(rows) for name, rows in parts.items()},
                 "fingerprints": {name: rows.fingerprint for name, rows in parts.items()},
                 "findings": self.audit.plain()}  # fmt: skip

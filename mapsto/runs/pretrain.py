@@ -28,7 +28,7 @@ from mapsto.engine.drive import JOURNAL, Noted, Watch, drive
 from mapsto.engine.watch import Asked, signals
 from mapsto.runs import cost, events, health, text
 from mapsto.runs import place as places
-from mapsto.runs.config import PICTURES, SOUNDS, TABLES, WORDS, PretrainConfig
+from mapsto.runs.config import PAIRS, PICTURES, SOUNDS, TABLES, WORDS, PretrainConfig
 from mapsto.runs.events import Event, Finished, Found, Judged, Made, Planned, Progress, Stream
 from mapsto.runs.place import Place
 from mapsto.runs.plan import Reason, overdue
@@ -105,6 +105,10 @@ def _way(objective: str) -> tuple[Any, Any, Any]:
 
         read = records.read if objective in TABLES else clips.read
         return read, unlabelled.derived, unlabelled.Learning
+    if objective in PAIRS:
+        from mapsto.runs import pairs, space
+
+        return pairs.read, space.derived, space.Learning
     if objective not in WORDS:
         return text.read, _derived, _Learning
     from mapsto.runs import lexicon, words  # which need numba
@@ -176,7 +180,7 @@ class Learning:
 
     @final
     def _made(self, mapping: Composed, objective: Objective, table: Mapping[str, Any], source: Mapping[str, Any],
-              examples: Sequence[str]) -> Made:  # fmt: skip
+              examples: Sequence[Any]) -> Made:  # fmt: skip
         """The mapping and its facts, saved where a place was asked for."""
         name = self.request.objective
         journal = (self.place.work / name / JOURNAL).read_bytes()
@@ -251,10 +255,11 @@ def finished(request: PretrainConfig, plain: Mapping[str, Any], mask: str = "[MA
         return Finished(None, (), plain)
     use = {"causal": f'generate {request.out} "Once"', "masked": f'fill {request.out} "a {mask} word"',
            **dict.fromkeys(WORDS, f"neighbours {request.out} WORD"),
-           **dict.fromkeys((*PICTURES, *TABLES, *SOUNDS), f"embed {request.out} {request.data[0]} --out vectors.npy")}  # fmt: skip
+           **dict.fromkeys((*PICTURES, *TABLES, *SOUNDS), f"embed {request.out} {request.data[0]} --out vectors.npy"),
+           **dict.fromkeys(PAIRS, f'search {request.out} "a text" --among {request.data[0]}')}  # fmt: skip
     folders = {**dict.fromkeys(PICTURES, "photos"), **dict.fromkeys(SOUNDS, "clips")}
     labelled = folders.get(request.objective) or f"train.csv --target {request.target or 'label'}"
-    commands = (f"mapsto transfer {labelled} --from {request.out}",
+    commands = (*(() if request.objective in PAIRS else (f"mapsto transfer {labelled} --from {request.out}",)),
                 *(f"mapsto {use[name]}" for name in (request.objective,) if name in use),
                 f"mapsto verify {request.out}")  # fmt: skip
     return Finished(request.out, commands, plain)

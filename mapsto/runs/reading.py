@@ -14,7 +14,7 @@ from mapsto.codecs.words import FILE as WORDS
 from mapsto.codecs.words import WordsCodec
 from mapsto.core.contracts import Codec, Encoder
 from mapsto.core.errors import ConfigError, listing
-from mapsto.data.columns import Columns
+from mapsto.data.columns import JOINT, Columns
 from mapsto.encoders.pretrained import Pretrained
 from mapsto.encoders.towers import Siamese
 from mapsto.runs.config import TransferConfig
@@ -52,6 +52,11 @@ def reader(request: TransferConfig, columns: Columns, source: Pretrained) -> tup
         ConfigError: the source reads something else, or an option says nothing to it.
     """
     what, name = modality(source), source.origin.name
+    if columns.modality == JOINT:
+        said = " and ".join(f"{kind} {listing(names)}" for kind, names in columns.parts.items())
+        raise ConfigError(
+            f"source {name!r} reads {what} alone, and the columns hold {said}; name columns of {what} only"
+        )
     if what != columns.modality:
         held = f"the column {columns.inputs[0]!r} holds" if columns.modality != "table" else "these columns are a"
         raise ConfigError(f"source {name!r} reads {what}, and {held} {columns.modality}: name a source that reads it with --from, or a "
@@ -59,8 +64,8 @@ def reader(request: TransferConfig, columns: Columns, source: Pretrained) -> tup
     if what == "text":
         return _text(request, columns, source)
     defaults = TransferConfig("", "")
-    if said := [option for option in _OF_TEXT if getattr(request, option) != getattr(defaults, option)]:
-        raise ConfigError(f"options: {' and '.join(said)} are for texts, and the column {columns.inputs[0]!r} holds {what}; leave "
+    if given := [option for option in _OF_TEXT if getattr(request, option) != getattr(defaults, option)]:
+        raise ConfigError(f"options: {' and '.join(given)} are for texts, and the column {columns.inputs[0]!r} holds {what}; leave "
                           "them out")  # fmt: skip
     codec = usual(source)
     if isinstance(codec, ColumnsCodec):

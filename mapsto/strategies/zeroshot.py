@@ -30,10 +30,10 @@ def telling(names: Sequence[str]) -> bool:
     return all(len(re.findall(r"[^\W\d_]", n)) >= 2 for n in names)
 
 
-def head(pooled: Tensor) -> LinearHead:
+def head(pooled: Tensor, temperature: float = TEMPERATURE) -> LinearHead:
     """A linear head over layer-normed features, from the pooled vectors (K, D) of the class names.
 
     A layer-normed vector has norm √D, so cosine = w·f / √D with w the unit vector of the class.
     """
     unit = F.normalize(F.layer_norm(pooled, pooled.shape[-1:]), dim=-1)
-    return LinearHead(unit / (TEMPERATURE * pooled.shape[-1] ** 0.5), torch.zeros(len(pooled)), 0.0, None, {})
+    return LinearHead(unit / (temperature * pooled.shape[-1] ** 0.5), torch.zeros(len(pooled)), 0.0, None, {})

@@ -35,6 +35,10 @@ GRAPH: dict[str, Any] = {
 }  # fmt: skip
 COLOURS: dict[str, Any] = {"width": 24, "mean": [127.0] * 3, "std": [64.0] * 3}
 TABLE: dict[str, Any] = {"numbers": 3, "sizes": [4, 5], "width": 24, "depth": 2, "heads": 3, "inner": 20}
+TOWERS: dict[str, Any] = {
+    "text": {"name": "transformer", "spec": SIZES},
+    "image": {"name": "resnet", "spec": {"width": 24, "depth": 4, "size": 12}},
+}
 FOREST: dict[str, list[Any]] = {  # a question of a number and then of a category, and one of a number
     "feature": [0, 3, 0, 0, 0, 1, 0, 0], "threshold": [0.1, 0, 0, 0, 0, -0.2, 0, 0], "lacking": [True] + [False] * 7,
     "left": [1, 2, 2, 3, 4, 6, 6, 7], "right": [4, 3, 2, 3, 4, 7, 6, 7], "split": [-1, 0] + [-1] * 6,
@@ -86,6 +90,7 @@ MADE: dict[str, dict[str, dict[str, Any]]] = {
     "columns": {"mixed": TABLE, "numbers": {**TABLE, "sizes": []}, "categories": {**TABLE, "numbers": 0, "dropout": 0.2}},
     "trees": {"two": {"nodes": 8, "trees": 2, "splits": 1, "codes": 5, "depth": 2, "width": 3}},
     "siamese": {"transformer": {"encoder": {"name": "transformer", "spec": SIZES}}},
+    "space": {"straight": {"towers": TOWERS, "width": 20}, "bent": {"towers": TOWERS, "width": 20, "inner": 30, "dropout": 0.2}},
 }  # fmt: skip
 DEPTH = {"words": 0, "resnet": 4, "trees": 0}  # two blocks, unless it says otherwise
 CASES = [(name, variant) for name, variants in MADE.items() for variant in variants]
@@ -95,6 +100,8 @@ pytestmark = pytest.mark.parametrize(("name", "variant"), CASES, ids=lambda v: v
 def make(name: str, spec: Mapping[str, Any]) -> Encoder:
     """An encoder from its name and its spec; a spec's `encoder` is another one."""
     inner = {k: make(**v) if k == "encoder" else v for k, v in spec.items()}
+    if "towers" in inner:
+        inner["towers"] = {modality: make(**tower) for modality, tower in inner["towers"].items()}
     made: Encoder = ENCODERS.load(name)(**inner)
     return made
 
@@ -120,6 +127,12 @@ def single(seed: int) -> Batch:
 
 
 def batch(encoder: Encoder) -> Batch:
+    if encoder.name == "space":  # the third example lacks a text, the last one a picture
+        towers: Any = encoder.towers
+        parts = {modality: batch(tower) for modality, tower in towers.items()}
+        owners = {"text": torch.tensor([0, 1, 3, 4, 5]), "image": torch.arange(5)}
+        return {"lengths": torch.ones(6).long(),
+                **{m: {**select(part, owners[m]), "owners": owners[m]} for m, part in parts.items()}}  # fmt: skip
     if "signal" in encoder.needs:
         heard = single(1)
         if "rate" not in encoder.spec():  # of the hub: no less than the codec gives and no more than fits
@@ -158,8 +171,9 @@ def test_shapes_and_declarations(name: str, variant: str) -> None:
     assert encoded.pooled.shape == (rows_of(given), encoder.width)
     assert encoded.pooled.dtype == torch.float32
     assert len(encoded.rows) == int(encoded.lengths.sum())
-    if (
-        not {"pixels", "signal"} & given.keys() and name != "trees"
+    if not {"pixels", "signal"} & given.keys() and name not in (
+        "trees",
+        "space",
     ):  # of which an encoder makes as many positions as it likes
         assert len(encoded.rows) == positions_of(given.get("first", given))
     assert encoder.attends <= {"full", "causal", "mask"}

@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load, save
 from toys import CPU, one_thread  # noqa: F401
 
-from mapsto.core.batches import select
+from mapsto.core.batches import nested, select
 from mapsto.core.contracts import RAGGED, Batch, Encoder, Objective
 from mapsto.core.random import generator, seed_torch
 from mapsto.encoders.columns import Columns
 from mapsto.encoders.resnet import Resnet
+from mapsto.encoders.space import Space
 from mapsto.encoders.speech import Speech
 from mapsto.encoders.transformer import Transformer
 from mapsto.engine.loop import Run, Settings, attention, fields
@@ -44,8 +45,11 @@ MADE: dict[str, tuple[str, dict[str, Any], str, Callable[[Batch], float], bool]]
     "columns": ("columns", {"numbers": 2, "sizes": [3, 3], "width": D}, "full", lambda b: math.log(3), True),
     "speech": ("speech", {"rate": 1000, "mels": 4, "width": D, "share": 0.5}, "full",
                lambda b: float(Bands(1000, 4)(b["signal"], b["lengths"]).abs().mean()), True),
+    "align": ("align", {}, "full", lambda b: math.log(len(b["lengths"])), False),
     "simclr": ("simclr", {"width": 64, "projection": 16}, "full", lambda b: math.log(2 * len(b["lengths"]) - 1), False),
 }  # fmt: skip
+
+OTHERS = ("columns", "speech", "simclr", "align")  # which learn from no texts alone
 
 
 @pytest.fixture(params=MADE)
@@ -63,16 +67,25 @@ def made(name: str, seed: int = 0) -> tuple[Objective, Encoder]:
         encoder = Speech(rate=1000, mels=4, width=D, depth=2, heads=2, inner=24)
     if name == "columns":
         encoder = Columns(numbers=2, sizes=[3, 3], width=D, depth=2, heads=2, inner=24)
+    if name == "align":
+        encoder = Space(towers={"text": encoder, "image": Resnet(width=64, depth=4, size=16)}, width=16, inner=8)
     objective: Objective = OBJECTIVES.load(line)(**arguments)
     return objective, encoder
 
 
 def given(name: str, rows: int = ROWS, seed: int = 0) -> Batch:
-    """What the objective learns from: texts, rows of two kinds, or pictures of which each has a colour and a direction of its own."""
+    """What the objective learns from: texts, rows of two kinds, tones, pictures of which each has a colour and a direction of its own, or texts with pictures."""
     if name == "columns":
         return cells(rows, seed)
     if name == "speech":
         return sounds(rows, seed)
+    if name == "align":
+        parts = {"text": texts(rows, seed), "image": given("simclr", rows, seed)}
+        parts["text"] = {k: parts["text"][k] for k in ("ids", "lengths")}
+        return {
+            "lengths": torch.ones(rows).long(),
+            **{m: {**part, "owners": torch.arange(rows)} for m, part in parts.items()},
+        }
     if name != "simclr":
         return texts(rows, seed)
     make = generator(seed, "pictures")
@@ -116,6 +129,12 @@ def cells(rows: int = ROWS, seed: int = 0) -> Batch:
             "number": torch.arange(rows) + 1000 * seed, "lengths": torch.full((rows,), 4)}  # fmt: skip
 
 
+def flat(batch: Batch) -> Batch:
+    """Copies of its tensors and of those of the batches inside."""
+    inner = {f"{k}.{name}": v for k, part in nested(batch).items() for name, v in part.items()}
+    return {k: v.clone() for k, v in {**batch, **inner}.items() if not isinstance(v, dict)}
+
+
 def repeats(seed: int) -> Batch:
     """As `texts`, but each window says one word over and over, and the word tells the class."""
     batch = texts(40, seed)
@@ -140,15 +159,15 @@ def test_declarations_hold(name: str) -> None:
 
 def test_corrupt_is_pure(name: str) -> None:
     objective, _ = made(name)
-    batch, before = given(name), {k: v.clone() for k, v in given(name).items()}
+    batch, before = given(name), flat(given(name))
     torch.manual_seed(1)
     once, state = objective.corrupt(batch, 5, 7), torch.get_rng_state()
     torch.manual_seed(2)
     again = objective.corrupt(given(name), 5, 7)
     torch.manual_seed(1)
     assert torch.equal(torch.get_rng_state(), state)  # it draws from no global generator
-    assert all(torch.equal(batch[k], before[k]) for k in before)
-    assert all(torch.equal(once[k], again[k]) for k in once)
+    assert all(torch.equal(flat(batch)[k], before[k]) for k in before)
+    assert all(torch.equal(flat(once)[k], flat(again)[k]) for k in flat(once))
 
 
 def test_starts_at_chance(name: str) -> None:
@@ -156,6 +175,9 @@ def test_starts_at_chance(name: str) -> None:
     batch = given(name, 200)
     if name == "simclr":
         batch["pixels"] = torch.zeros_like(batch["pixels"])  # black, however lit: nothing to tell apart
+    if name == "align":
+        batch["image"]["pixels"] = torch.zeros_like(batch["image"]["pixels"])
+        batch["text"] = {**batch["text"], "ids": torch.full((200,), 5), "lengths": torch.ones(200).long()}
     if name == "contrast":
         batch = {**texts(ROWS), "ids": torch.full_like(texts(ROWS)["ids"], 5)}  # equal words: nothing to tell apart
     if "ids" in batch:
@@ -217,7 +239,7 @@ def test_nothing_to_learn_from_is_a_loss_of_nothing(name: str) -> None:
     objective, encoder = made(name)
     batch = {"ids": torch.tensor([2, 2]), "lengths": torch.tensor([1, 1]), "target": torch.tensor([0, 1])}
     batch |= {"follows": torch.tensor([0, 1]), "types": torch.tensor([0, 0])}
-    batch = given(name, 1) if name in ("simclr", "columns", "speech") else batch
+    batch = given(name, 1) if name in OTHERS else batch
     if name == "speech":
         objective.share = 0.0
     if name == "columns":
@@ -235,7 +257,7 @@ def test_learns(name: str, optimiser: str) -> None:
     run = Run(
         objective,
         encoder,
-        lambda k: [given(name, 8) if name in ("simclr", "columns", "speech") else repeats(k % 5)],
+        lambda k: [given(name, 8) if name in OTHERS else repeats(k % 5)],
         settings,
         [("", 1.0)],
         CPU,

@@ -67,8 +67,8 @@ def test_columns_may_be_named_and_are_found_again():
     assert (found.inputs, found.modality) == (("age", "shop"), "table")
     known = {"table": list(found.inputs), "target": "y", "kind": "single"}
     assert infer(open_source(TABLE), **inputs_of(known)).inputs == ("age", "shop")
-    with pytest.raises(ConfigError, match="name one of them"):
-        inferred({**TABLE, "note": SENTENCES}, table="age", text="note")
+    with pytest.raises(ConfigError, match="name each column once"):
+        inferred({**TABLE, "note": SENTENCES}, table=["age", "note"], text="note")
     with pytest.raises(ConfigError, match="both the table and the target"):
         inferred(TABLE, table=["age", "y"])
     with pytest.raises(ConfigError, match="different columns"):
