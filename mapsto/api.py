@@ -160,7 +160,7 @@ def predict(model: Model | str, data: Any, out: str | None = None) -> Done:
 
 def _answers(model: Model, rows: Rows) -> Iterator[sink.Columns]:
     """Predictions beside their texts, or beside the paths of their files, a window of rows at a time."""
-    (names,) = inputs_of(model.facts.data["columns"]).values()
+    names = [name for part in inputs_of(model.facts.data["columns"]).values() for name in part]
     for first in range(0, len(rows), model.mapping.codec.window):
         window = range(first, min(first + model.mapping.codec.window, len(rows)))
         found = [answer.plain() for answer in model.predict([rows.examples[i] for i in window])]
@@ -241,7 +241,9 @@ def embed(model: Model | str, data: Any, out: str | None = None, online: bool = 
     else:
         source = open_source(data, "data")
         known = inputs_of(held.facts.data.get("columns", {}))
-        named: dict[str, Any] = {what: [n for n in names[:1] if n in source.columns] for what, names in known.items()}
+        named: dict[str, Any] = {what: [n for n in names if n in source.columns] for what, names in known.items()}
+        if list(named) == ["text"]:
+            named = {"text": named["text"][:1]}  # of a pair
         if held.mapping.codec.modality == "table":
             named = {"table": held.mapping.codec.spec()["names"]}
         examples = read(source, infer(source, **named), "data").examples

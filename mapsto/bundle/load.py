@@ -23,9 +23,8 @@ from mapsto.core.contracts import Mapping
 from mapsto.core.errors import ModelError, listing
 from mapsto.core.menus import Menu
 from mapsto.encoders import ENCODERS
+from mapsto.encoders.building import make
 from mapsto.tasks import TASKS
-
-_CODE = frozenset({"auto_map", "attn_implementation", "_attn_implementation"})  # of a config for transformers
 
 
 @final
@@ -104,24 +103,13 @@ def _module(menu: Menu, part: dict[str, Any], tensors: dict[str, Tensor]) -> Any
 def _built(menu: Menu, part: dict[str, Any]) -> nn.Module:
     """The module without its weights where they are all that it lacks then, and otherwise with those it starts with."""
     with torch.device("meta"):
-        module = _make(menu, part)
+        module = make(menu, part)
     known = module.state_dict()
     tied = len(list(module.parameters())) < len(list(module.named_parameters(remove_duplicate=False)))
     if not tied and all(name in known for name, _ in module.named_buffers()):
         return module
     with torch.random.fork_rng(devices=[]):  # what the constructor draws is overwritten and must not be felt outside
-        return _make(menu, part)
-
-
-def _make(menu: Menu, part: dict[str, Any]) -> nn.Module:
-    """`part` is a menu name and a spec; an encoder inside the spec is such a part itself, and so is each of its towers."""
-    if code := sorted(_CODE & set(part["spec"].get("config") or ())):
-        raise ModelError(f"the config of its {part['name']} encoder has {code[0]}, which can name code to run; refused")
-    spec: dict[str, Any] = {n: _make(ENCODERS, value) if n == "encoder" else value for n, value in part["spec"].items()}
-    if "towers" in spec:
-        spec["towers"] = {modality: _make(ENCODERS, tower) for modality, tower in spec["towers"].items()}
-    made: nn.Module = menu.load(part["name"])(**spec)
-    return made
+        return make(menu, part)
 
 
 def _facts(folder: Path, head: dict[str, Any], words: bytes | None) -> Facts:

@@ -18,6 +18,8 @@ ENCODERS = Menu(
         "columns": "mapsto.encoders.columns:Columns",
         "trees": "mapsto.encoders.trees:Trees",
         "siamese": "mapsto.encoders.towers:Siamese",
+        "cells": "mapsto.encoders.cells:Cells",
+        "fused": "mapsto.encoders.fused:Fused",
         "space": "mapsto.encoders.space:Space",
     },
 )

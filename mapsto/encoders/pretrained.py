@@ -28,21 +28,15 @@ from mapsto.core.errors import ModelError, OutputError, listing
 from mapsto.core.random import stream
 from mapsto.encoders import ENCODERS, architectures, hub, pictures, recordings, sources
 from mapsto.encoders.architectures import Plan
+from mapsto.encoders.building import make
 from mapsto.encoders.fitting import UNUSED, Loaded, check
+from mapsto.encoders.fused import Fused
 from mapsto.encoders.sources import Origin
 from mapsto.encoders.transformer import Transformer
 from mapsto.encoders.words import Words
 
-OWN = (
-    "transformer",
-    "recurrent",
-    "convnet",
-    "words",
-    "resnet",
-    "module",
-    "speech",
-    "columns",
-)  # encoders that need no other one
+OWN = ("transformer", "recurrent", "convnet", "words", "resnet", "module", "speech", "columns", "fused")
+"""Encoders whose weights are all in a folder of ours."""
 BLANK = "random weights"  # the source of a model that has none
 TOLERANCE = 1e-5  # of the largest value, in float32
 _OTHERS = {"image": pictures.load, "audio": recordings.load}
@@ -80,6 +74,7 @@ class Pretrained:
     sha256: str  # of the encoder's tensors, by `fingerprint`
     route: Route
     codec: Mapping[str, Any] = field(default_factory=lambda: {"name": "text"})  # of `tokenizer`: menu name, spec
+    files: Mapping[str, bytes] = field(default_factory=dict)  # that `codec` needs where it is of several parts
     blank: bool = False  # whether its weights are random ones
 
 
@@ -169,12 +164,13 @@ def _own(origin: Origin, where: str) -> Pretrained:
             raise ModelError(f"{where}: its config.json is of no model that Mapsto writes: {why}")
         state = plan.own({_bare(name, plan.prefix): value for name, value in tensors.items()})
     try:
-        encoder: Encoder = ENCODERS.load(head["name"])(**head["spec"])
+        encoder: Any = make(ENCODERS, head)
         encoder.load_state_dict(state)
         spec = {"limit": 1 << 30, "pooling": "mean", "types": 0, **encoder.spec()}
         words = (origin.folder / codec["files"][0]).read_bytes() if isinstance(encoder, Words) else None
-        if not codec["files"]:
-            words = b""  # it reads no text
+        contents = {name: (origin.folder / name).read_bytes() for name in codec["files"]}
+        if not contents or isinstance(encoder, Fused):
+            words = b""  # it reads no text, or not that alone
     except (TypeError, RuntimeError, KeyError, OSError) as fault:
         why = str(fault).splitlines()[0]
         raise ModelError(f"{where}: its weights do not fit its encoder ({why}); make it again") from fault
@@ -184,7 +180,7 @@ def _own(origin: Origin, where: str) -> Pretrained:
         tokenizer=_tokenizer(origin, spec["vocabulary"]) if words is None else words, pooling=spec["pooling"],
         normalize=isinstance(encoder, Words), types=spec["types"] > 1, loaded=tuple(sorted(state)), unused={}, share=1.0,
         sha256=fingerprint(encoder.state_dict()), route=Route(encoder.name, _made(encoder, blank), None),
-        codec={"name": "text"} if words is None else codec, blank=blank,
+        codec={"name": "text"} if words is None else codec, files=contents, blank=blank,
     )  # fmt: skip
 
 

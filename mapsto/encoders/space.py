@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mapsto.core.batches import rows_of
 from mapsto.core.contracts import Batch, Encoded, Encoder
+from mapsto.encoders.building import named
 
 
 @final
@@ -102,9 +103,7 @@ class Space(Encoder):
 
     def spec(self) -> dict[str, Any]:
         """The menu name and the arguments of each tower, and the bridges' sizes."""
-        inside: dict[str, Any] = dict(self.towers.items())
-        towers = {modality: {"name": tower.name, "spec": tower.spec()} for modality, tower in inside.items()}
-        return {"towers": towers, **self._sizes}
+        return {"towers": named(self.towers), **self._sizes}
 
     def _features(self, modality: str, part: Batch) -> Tensor:
         """(b, F)."""

@@ -56,11 +56,17 @@ def source(columns: Read, train: Rows, seed: int) -> Origin:
     else:
         raise ConfigError(f"the column {columns.inputs[0]!r} holds {columns.modality}: name a source that reads it with --from, such as "
                           "what `mapsto pretrain` wrote")  # fmt: skip
-    said = json.dumps(made.codec.spec(), sort_keys=True) + fingerprint(made.encoder.state_dict())
-    folder = files.cache_folder("blank", hashlib.sha256(said.encode()).hexdigest()[:32])
+    return kept(made, BLANK, f"drawn by the seed {seed}, as no source was named")
+
+
+def kept(made: Mapping, name: str, how: str) -> Origin:
+    """A mapping of ours as a source, in a folder of the cache."""
+    said = json.dumps([made.codec.spec(), made.encoder.spec()], sort_keys=True) + fingerprint(made.encoder.state_dict())
+    said += "".join(hashlib.sha256(content).hexdigest() for _, content in sorted(made.codec.files().items()))
+    folder = files.cache_folder("sources", hashlib.sha256(said.encode()).hexdigest()[:32])
     if not (folder / HEAD).is_file():
-        save(made, folder, Facts(source={"name": BLANK}), replace=True)
-    return replace(sources.find(str(folder)), name=BLANK, how=f"drawn by the seed {seed}, as no source was named")
+        save(made, folder, Facts(source={"name": name}), replace=True)
+    return replace(sources.find(str(folder)), name=name, how=how)
 
 
 def _drawn(kind: type[Encoder], seed: int, shape: dict[str, Any]) -> Encoder:

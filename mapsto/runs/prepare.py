@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
@@ -14,28 +14,28 @@ from mapsto.codecs.labels import Labels, weights
 from mapsto.core.contracts import Codec, Encoder, Task
 from mapsto.core.errors import ConfigError
 from mapsto.data.audit import Audit, audit
-from mapsto.data.columns import Columns, infer
+from mapsto.data.columns import JOINT, Columns, infer
 from mapsto.data.rows import Rows, load
 from mapsto.data.source import open_source
 from mapsto.data.split import shots
 from mapsto.encoders import pretrained, sources
 from mapsto.encoders.pretrained import Pretrained
 from mapsto.encoders.sources import Origin
-from mapsto.runs import blank, reading
+from mapsto.runs import blank, fusing, reading
 from mapsto.runs.config import TransferConfig
 from mapsto.runs.plan import Reason
 from mapsto.tasks.classify import Classify
 from mapsto.tasks.regress import Regress
 from mapsto.tasks.transcribe import Transcribe
 
-USUAL = "minilm"  # the source of texts where none is named
 SKEWED = 10.0  # largest class over smallest, from which classes are weighed; below, weighing gained nothing where it was tried
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The labelled data of a run, read and audited. `valid` and `test` are None where not given."""
+    """The labelled data of a run, read and audited. `valid` and `test` are None where not given; `sources` are those that were named
+    with a column, by modality."""
 
     columns: Columns
     labels: Labels
@@ -43,6 +43,7 @@ class Table:
     valid: Rows | None
     test: Rows | None
     audit: Audit
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def lines(self) -> tuple[str, ...]:
         """What the data holds, for people."""
@@ -75,8 +76,9 @@ def read(request: TransferConfig, data: Mapping[str, Any] | None = None) -> Tabl
     target = request.target or opened["train"].target
     if target is None:
         raise ConfigError("target: name the column to predict; only a folder of folders, one for each class, has none")
-    columns = infer(opened["train"], text=request.text, image=request.image, audio=request.audio, table=request.table,
-                    target=target, task=request.task, order=request.order, group=request.group, time=request.time)  # fmt: skip
+    named, sources = fusing.asked(request, opened["train"])
+    columns = infer(opened["train"], **named, target=target, task=request.task, order=request.order, group=request.group,
+                    time=request.time)  # fmt: skip
     if columns.kind == "transcribe" and columns.modality != "audio":
         raise ConfigError(f"task 'transcribe' writes down what is said, and {columns.inputs[0]!r} holds {columns.modality}; name a "
                           "column of recordings with --audio")  # fmt: skip
@@ -94,7 +96,7 @@ def read(request: TransferConfig, data: Mapping[str, Any] | None = None) -> Tabl
     for held in (valid, test):
         if held is not None:
             labels.encode(held)  # names every label that training lacks, before anything is spent
-    return Table(columns, labels, train, valid, test, audit(train, test))
+    return Table(columns, labels, train, valid, test, audit(train, test), sources)
 
 
 def _check(request: TransferConfig) -> None:
@@ -149,9 +151,12 @@ def start(request: TransferConfig, table: Table) -> Start:
 
 def _origin(request: TransferConfig, table: Table) -> Origin:
     """The source that was named, or the usual one of what the columns hold."""
-    if request.source is None and table.columns.modality != "text":
+    if table.columns.modality == JOINT:
+        return fusing.source(request, table.columns, table.sources, table.train)
+    name = request.source or table.sources.get(table.columns.modality)
+    if name is None and table.columns.modality != "text":
         return blank.source(table.columns, table.train, request.seed)
-    return sources.find(request.source or USUAL, online=request.online)
+    return sources.find(name or reading.USUAL, online=request.online)
 
 
 def sample(rows: Rows, most: int = 2000) -> list[Any]:

@@ -9,6 +9,7 @@ from mapsto.codecs import CODECS
 from mapsto.codecs.audio import AudioCodec
 from mapsto.codecs.columns import ColumnsCodec
 from mapsto.codecs.image import ImageCodec
+from mapsto.codecs.joint import JointCodec
 from mapsto.codecs.text import TextCodec
 from mapsto.codecs.words import FILE as WORDS
 from mapsto.codecs.words import WordsCodec
@@ -21,6 +22,7 @@ from mapsto.runs.config import TransferConfig
 from mapsto.runs.plan import Reason
 
 Sizes = NDArray[np.int64]
+USUAL = "minilm"  # the source of texts where none is named
 _OF_TEXT = ("max_length", "long", "pair")
 
 
@@ -34,7 +36,7 @@ def usual(source: Pretrained) -> Codec:
     """The codec of a source as it was pretrained."""
     if modality(source) == "text":
         return texts(source, source.usual)
-    codec: Codec = CODECS.load(source.codec["name"]).load(source.codec["spec"], {})
+    codec: Codec = CODECS.load(source.codec["name"]).load(source.codec["spec"], source.files)
     return codec
 
 
@@ -52,7 +54,7 @@ def reader(request: TransferConfig, columns: Columns, source: Pretrained) -> tup
         ConfigError: the source reads something else, or an option says nothing to it.
     """
     what, name = modality(source), source.origin.name
-    if columns.modality == JOINT:
+    if columns.modality == JOINT and what != JOINT:
         said = " and ".join(f"{kind} {listing(names)}" for kind, names in columns.parts.items())
         raise ConfigError(
             f"source {name!r} reads {what} alone, and the columns hold {said}; name columns of {what} only"
@@ -91,6 +93,12 @@ def _input(codec: Codec) -> tuple[str, str]:
         left = [f"{column!r} {why}" for column, why in codec.reasons.items() if column not in codec.columns]
         told = f"left out: {listing(left, 5)}" if left else "every column is read"
         return f"{codec.numbers:,} numbers and {len(codec.sizes):,} categories", told
+    if isinstance(codec, JointCodec):
+        return "; ".join(
+            f"{modality}: {_input(part)[0]}" for modality, part in codec.parts.items()
+        ), "each as its source was made"
+    if isinstance(codec, (TextCodec, WordsCodec)):
+        return "texts of any length", "what is longer than the source reads at once becomes several windows"
     assert isinstance(codec, ImageCodec)
     square = "all of it, stretched" if codec.fit == "stretch" else "its largest square"
     part = square if codec.share == 1 else f"the middle {codec.share:.0%} of {square}"

@@ -24,6 +24,7 @@ from mapsto.core import random
 from mapsto.core.batches import joined
 from mapsto.core.contracts import Step
 from mapsto.core.errors import OutputError
+from mapsto.data.columns import JOINT
 from mapsto.data.split import holdout
 from mapsto.engine import drive
 from mapsto.engine.drive import JOURNAL, Watch
@@ -253,9 +254,11 @@ def _finished(request: TransferConfig, place: Place, modality: str, plain: Mappi
     if place.out is None:
         return Finished(None, (), plain)
     folder = str(request.out)
-    more = {"text": ('"your text"', f"mapsto export {folder} --to hf --out {folder}-hf"),
-            "image": ("photo.jpg", f"mapsto embed {folder} {request.train} --out vectors.npy"),
-            "audio": ("clip.wav", f"mapsto embed {folder} {request.train} --out vectors.npy"),
-            "table": ("--data rows.csv --out answers.csv", f"mapsto evaluate {folder} labelled.csv")}  # fmt: skip
+    vectors, scores = (
+        f"mapsto embed {folder} {request.train} --out vectors.npy",
+        f"mapsto evaluate {folder} labelled.csv",
+    )
+    more = {"text": ('"your text"', f"mapsto export {folder} --to hf --out {folder}-hf"), "image": ("photo.jpg", vectors),
+            "audio": ("clip.wav", vectors), **dict.fromkeys(("table", JOINT), ("--data rows.csv --out answers.csv", scores))}  # fmt: skip
     example, last = more[modality]
     return Finished(folder, (f"mapsto predict {folder} {example}", f"mapsto verify {folder}", last), plain)

@@ -90,9 +90,11 @@ MADE: dict[str, dict[str, dict[str, Any]]] = {
     "columns": {"mixed": TABLE, "numbers": {**TABLE, "sizes": []}, "categories": {**TABLE, "numbers": 0, "dropout": 0.2}},
     "trees": {"two": {"nodes": 8, "trees": 2, "splits": 1, "codes": 5, "depth": 2, "width": 3}},
     "siamese": {"transformer": {"encoder": {"name": "transformer", "spec": SIZES}}},
+    "cells": {"mixed": {"numbers": 3, "sizes": [4, 5]}, "numbers": {"numbers": 3, "sizes": []}},
+    "fused": {"two": {"towers": TOWERS}},
     "space": {"straight": {"towers": TOWERS, "width": 20}, "bent": {"towers": TOWERS, "width": 20, "inner": 30, "dropout": 0.2}},
 }  # fmt: skip
-DEPTH = {"words": 0, "resnet": 4, "trees": 0}  # two blocks, unless it says otherwise
+DEPTH = {"words": 0, "resnet": 4, "trees": 0, "cells": 0, "fused": 0}  # two blocks, unless it says otherwise
 CASES = [(name, variant) for name, variants in MADE.items() for variant in variants]
 pytestmark = pytest.mark.parametrize(("name", "variant"), CASES, ids=lambda v: v)
 
@@ -127,7 +129,7 @@ def single(seed: int) -> Batch:
 
 
 def batch(encoder: Encoder) -> Batch:
-    if encoder.name == "space":  # the third example lacks a text, the last one a picture
+    if encoder.name in ("space", "fused"):  # the third example lacks a text, the last one a picture
         towers: Any = encoder.towers
         parts = {modality: batch(tower) for modality, tower in towers.items()}
         owners = {"text": torch.tensor([0, 1, 3, 4, 5]), "image": torch.arange(5)}
@@ -171,10 +173,8 @@ def test_shapes_and_declarations(name: str, variant: str) -> None:
     assert encoded.pooled.shape == (rows_of(given), encoder.width)
     assert encoded.pooled.dtype == torch.float32
     assert len(encoded.rows) == int(encoded.lengths.sum())
-    if not {"pixels", "signal"} & given.keys() and name not in (
-        "trees",
-        "space",
-    ):  # of which an encoder makes as many positions as it likes
+    free = name in ("trees", "cells", "space", "fused") or {"pixels", "signal"} & given.keys()
+    if not free:  # an encoder of these makes as many positions as it likes
         assert len(encoded.rows) == positions_of(given.get("first", given))
     assert encoder.attends <= {"full", "causal", "mask"}
 
