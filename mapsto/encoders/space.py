@@ -89,16 +89,15 @@ class Space(Encoder):
 
     def forward(self, batch: Batch) -> Encoded:
         """`{modality: Batch}`; rows are the vectors themselves, one an example."""
-        parts = {modality: batch[modality] for modality in self.towers if modality in batch}
-        features = {modality: self._features(modality, part) for modality, part in parts.items()}
-        count = rows_of(batch)
-        device = next(self.parameters()).device
-        total = torch.zeros(count, self.width, device=device)
-        for modality, part in parts.items():
-            vectors = self.bridges[modality](features[modality])
-            owners = part["owners"] if "lengths" in batch else torch.arange(count, device=device)
-            total = total.index_add(0, owners, vectors)
-        pooled = F.normalize(total, dim=-1)
+        vectors = {m: self.bridges[m](self._features(m, batch[m])) for m in self.towers if m in batch}
+        count, device = rows_of(batch), next(self.parameters()).device
+        if "lengths" not in batch:
+            (pooled,) = vectors.values()
+        else:
+            pooled = torch.zeros(count, self.width, device=device)
+            for modality, found in vectors.items():
+                pooled = pooled.index_add(0, batch[modality]["owners"], found)
+            pooled = F.normalize(pooled, dim=-1)
         return Encoded(pooled, torch.ones(count, dtype=torch.long, device=device), pooled)
 
     def spec(self) -> dict[str, Any]:

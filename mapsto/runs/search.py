@@ -15,10 +15,11 @@ from typing import Any, final
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mapsto.codecs.joint import JointCodec
-from mapsto.core.contracts import Codec, Encoder, single
+from mapsto.core.contracts import Batch, Codec, Encoder, single
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.errors import ConfigError, DataError, listing
 from mapsto.core.machine import Machine
@@ -28,6 +29,7 @@ from mapsto.data.source import Source, open_source
 from mapsto.data.spread import firsts, spread
 from mapsto.encoders import pretrained
 from mapsto.encoders.towers import Siamese
+from mapsto.engine import infer as inference
 from mapsto.media.kinds import KINDS
 from mapsto.runs.events import Progress
 from mapsto.strategies import cache, known
@@ -86,29 +88,15 @@ def search(
         raise DataError(f"query: {fault}")
     reads = modalities(codec)
     kind = next(iter(codec.named(query))) if isinstance(codec, JointCodec) else codec.modality
-    asked = _vectors(encoder, codec, [query], machine)
+    encoder.eval()
+    asked = inference.collect(lambda batch: encoder(batch).pooled, lambda rows: codec.encode([query]), 1, machine)
     order = [modality for modality in reads if modality != kind] + [kind]
     source, columns = opened(among, order)
     rows = load(spread(source, columns.inputs), columns, "among")
-    part = codec.parts[columns.modality] if isinstance(codec, JointCodec) else codec
-    key = cache.key(pretrained.fingerprint(encoder.state_dict()), codec, "search", np.empty(0, np.int64), machine, None)
-    name = columns.modality
-
-    def encode(places: Any) -> Any:
-        chosen = [rows.examples[int(i)] for i in places]
-        return codec.encode([{name: one} for one in chosen] if isinstance(codec, JointCodec) else chosen)
-
-    marks = [known.mark(name, rows.examples[i]) for i in range(len(rows))]
-    work = known.vectors(lambda batch: encoder(batch).pooled, encode, marks, key, machine, part.window)
-    vectors = None
-    while vectors is None:
-        try:
-            yield Progress("vectors", next(work), len(rows))
-        except StopIteration as end:
-            vectors = end.value
+    vectors = yield from _vectors(encoder, codec, rows, columns.modality, machine)
     best, cosines = nearest(asked[0], vectors, top)
     hits = tuple(_hit(rows, i, cosine) for i, cosine in zip(best, cosines, strict=True))
-    return Found(hits, len(rows), name, rows.facts)
+    return Found(hits, len(rows), columns.modality, rows.facts)
 
 
 def modalities(codec: Codec) -> tuple[str, ...]:
@@ -150,12 +138,27 @@ def nearest(query: Tensor, vectors: Tensor, top: int) -> tuple[list[int], list[f
     return best.tolist(), scores[best].tolist()
 
 
-def _vectors(encoder: Encoder, codec: Codec, examples: list[Any], machine: Machine) -> Tensor:
-    from mapsto.engine.infer import collect
+def _vectors(
+    encoder: Encoder, codec: Codec, rows: Rows, modality: str, machine: Machine
+) -> Generator[Progress, None, Tensor]:
+    """(n, D) of the rows; those that were asked for before are only read."""
+    joint = isinstance(codec, JointCodec)
 
-    encoder.eval()
-    return collect(lambda batch: encoder(batch).pooled, lambda rows: codec.encode([examples[int(i)] for i in rows]), len(examples),
-                   machine, window=codec.window)  # fmt: skip
+    def encode(places: NDArray[np.int64]) -> Batch:
+        chosen = [rows.examples[int(i)] for i in places]
+        return codec.encode([{modality: one} for one in chosen] if joint else chosen)
+
+    part = codec.parts[modality] if isinstance(codec, JointCodec) else codec
+    weights = pretrained.fingerprint(encoder.state_dict())
+    name = cache.key(weights, codec, "search", np.empty(0, np.int64), machine, None)
+    marks = [known.mark(modality, rows.examples[i]) for i in range(len(rows))]
+    work = known.vectors(lambda batch: encoder(batch).pooled, encode, marks, name, machine, part.window)
+    while True:
+        try:
+            yield Progress("vectors", next(work), len(rows))
+        except StopIteration as end:
+            found: Tensor = end.value
+            return found
 
 
 def _hit(rows: Rows, place: int, cosine: float) -> Hit:

@@ -142,7 +142,7 @@ class Learning(pretrain.Learning):
         return made
 
     def _looker(self, encoder: Space) -> Any:
-        """Looks at held-out pairs: recall at 10, the mean of all directions, and that of each."""
+        """Looks at held-out pairs: the mean reciprocal rank of all directions, which few pairs do not exhaust, and each's recall at 10."""
         examples, numbers = np.flatnonzero(self.data.held), self.data.numbers
 
         def look(past: Past) -> Look:
@@ -151,8 +151,10 @@ class Learning(pretrain.Learning):
                 f"{a}→{b}": retrieval.hits(vectors, numbers, a, b, examples)[0]
                 for a, b in retrieval.directions(list(vectors))
             }
-            shares = {f"recall@10 {name}": float((ranks < 10).mean()) for name, ranks in found.items() if len(ranks)}
-            return Look({"recall@10": sum(shares.values()) / max(1, len(shares)), **shares})
+            ranked = {name: ranks for name, ranks in found.items() if len(ranks)}
+            nearness = [float((1 / (ranks + 1)).mean()) for ranks in ranked.values()]
+            shares = {f"recall@10 {name}": float((ranks < 10).mean()) for name, ranks in ranked.items()}
+            return Look({"reciprocal_rank": sum(nearness) / max(1, len(nearness)), **shares})
 
         return look
 
