@@ -53,6 +53,7 @@ class Kills:
     objective: str
     words: Callable[[str], list[str]]
     names: Sequence[str]
+    reads: str = "corpora"  # the folder of the cache that the data is read into
 
     def whole(self) -> dict[str, bytes]:
         """What it ends with if nobody kills it."""
@@ -67,7 +68,7 @@ class Kills:
 
         def reached() -> bool:
             if line < 0:
-                return (cache / "corpora").exists()
+                return (cache / self.reads).exists()
             return journal.exists() and journal.read_bytes().count(b"\n") >= line
 
         met = kill(self.words(out), cache, seconds, reached)

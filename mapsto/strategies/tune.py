@@ -15,13 +15,14 @@ from torch import Tensor
 
 from mapsto.core.batches import select
 from mapsto.core.config import option
-from mapsto.core.contracts import Batch, Encoded, Encoder, Staged, Step
+from mapsto.core.contracts import Batch, Encoded, Encoder, Objective, Staged, Step
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.durations import Duration
 from mapsto.data.loader import Loader
 from mapsto.engine import infer
 from mapsto.engine.drive import Look, Noted, Watch, drive
 from mapsto.engine.loop import Run, Settings
+from mapsto.objectives.varied import KINDS, Varied
 from mapsto.strategies import freeze, lowrank
 from mapsto.strategies.job import Candidate, Indices, Job, copied
 
@@ -40,6 +41,7 @@ class Tuning:
     hidden: int = option(0, least=0, help="units of the hidden layer of 'mlp'")
     folds: int = option(0, least=0, help="parts of the rows that an 'mlp' judges which never saw them; 0: none")
     rank: int = option(8, least=1, help="rank of the LoRA matrices")
+    augment: tuple[str, ...] = option((), choices=KINDS, help="how pictures are varied")
     cached: bool = option(False, help="whether the activations below the tuned blocks are kept")
     looks: int = option(4, least=1, help="how often validation looks, evenly over the run")
     stop: int | None = option(None, least=1, help="the step at which the budget ended the run before its time")
@@ -87,7 +89,7 @@ def tune(
     assert start.task is not None
     encoder, task = copied(start.encoder), copied(start.task)
     handle = None
-    moving, learn, judge = encoder, job.encoder_of(job.learn), job.encoder_of(job.judge)
+    moving, learn, judge = encoder, _numbered(job) if plan.augment else job.encoder_of(job.learn), job.encoder_of(job.judge)
     if plan.rung == "lora":
         handle = lowrank.adapt(encoder, plan.rank, job.seed)
     if below is not None:
@@ -97,7 +99,8 @@ def tune(
     loader = Loader(learn, len(job.learn), plan.batch, job.seed, job.positions, purpose=plan.rung,
                     window=job.codec.window)  # fmt: skip
     settings = Settings(steps=plan.steps, rate=plan.rate, warmup=Duration(0.1, "fraction"), seed=job.seed)
-    run = Run(task, moving, loader, settings, _rules(plan, moving), job.machine, loader.per_epoch)
+    objective: Objective = Varied(task, plan.augment) if plan.augment else task
+    run = Run(objective, moving, loader, settings, _rules(plan, moving), job.machine, loader.per_epoch)
 
     def scores() -> Tensor:
         moving.eval()
@@ -115,6 +118,12 @@ def tune(
     encoder.requires_grad_(True)
     made = Composed(job.codec, encoder.eval(), task.eval())
     return Candidate(plan.rung, made, found, None, {"steps": run.index}, extras)
+
+
+def _numbered(job: Job) -> Callable[[Indices], Batch]:
+    """The rows to learn from, each with the number by which draws tell it from others."""
+    learn = job.encoder_of(job.learn)
+    return lambda rows: {**learn(rows), "number": torch.from_numpy(job.learn[rows])}
 
 
 def _rules(plan: Tuning, encoder: Encoder) -> freeze.Rules:
