@@ -26,7 +26,15 @@ RUNS: dict[str, type[Any]] = {
 FLAGS = {"source": "from"}  # config field ↦ its flag, where the two differ
 ALSO = {"width": ("--dim",)}  # config field ↦ other names that people know it by
 
-PREVIEWED = ("data", "objective", "image", "pixels", "size", "augment", "seed")  # options of `pretrain` that it takes too
+PREVIEWED = (
+    "data",
+    "objective",
+    "image",
+    "pixels",
+    "size",
+    "augment",
+    "seed",
+)  # options of `pretrain` that it takes too
 
 _EPILOG = """\
 examples:

@@ -37,7 +37,9 @@ class ImageCodec(Codec):
     modality: ClassVar[str] = "image"
     window: ClassVar[int] = 256
 
-    def __init__(self, size: int, fit: str = "crop", share: float = 1.0, resample: str = "bicubic", tile: int = 16) -> None:
+    def __init__(
+        self, size: int, fit: str = "crop", share: float = 1.0, resample: str = "bicubic", tile: int = 16
+    ) -> None:
         faults = [
             f"no {what} {one!r}{suggestion(one, known)}, there is {listing(known)}"
             for what, one, known in (("fit", fit, pictures.FITS), ("filter", resample, pictures.RESAMPLES))

@@ -33,7 +33,17 @@ from mapsto.encoders.sources import Origin
 from mapsto.encoders.transformer import Transformer
 from mapsto.encoders.words import Words
 
-OWN = ("transformer", "recurrent", "convnet", "words", "resnet", "patches", "vgg", "module", "speech")  # encoders that need no other one
+OWN = (
+    "transformer",
+    "recurrent",
+    "convnet",
+    "words",
+    "resnet",
+    "patches",
+    "vgg",
+    "module",
+    "speech",
+)  # encoders that need no other one
 BLANK = "random weights"  # the source of a model that has none
 TOLERANCE = 1e-5  # of the largest value, in float32
 _OTHERS = {"image": pictures.load, "audio": recordings.load}

@@ -67,7 +67,7 @@ class VGG(Encoder):
     @property
     def depths(self) -> Sequence[nn.Module]:
         """The other ones."""
-        return [part for part in self.features[1:] if isinstance(part, nn.Conv2d)]
+        return [part for part in list(self.features)[1:] if isinstance(part, nn.Conv2d)]
 
     def forward(self, batch: Batch) -> Encoded:
         """`pixels` (B, 3, S, S) from 0 to 255, bytes or float."""

@@ -27,7 +27,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 MOST = {"JPEG": 80_000_000, "MPO": 80_000_000}  # pixels of a picture that is decoded
 _MOST = 32_000_000  # of the other formats, whose decoders hold it two or three times
-_WHOLE = 8_000_000  # pixels up to which a picture is converted at once; larger ones are, line by line, made coarser first
+_WHOLE = (
+    8_000_000  # pixels up to which a picture is converted at once; larger ones are, line by line, made coarser first
+)
 FITS = ("crop", "stretch")
 RESAMPLES = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # Pillow's filters, in its order
 _EDGE = 8  # of what two pictures are compared by
@@ -132,7 +134,7 @@ def _opened(content: bytes) -> Any:
     width, height = picture.size
     most = MOST.get(picture.format, _MOST)
     if width * height > most:
-        raise DataError(f"{width:,} × {height:,} pixels, more than the {most:,} of a {picture.format} that are decoded")
+        raise DataError(f"{width:,} × {height:,} pixels, more than the {most:,} that are decoded")
     return picture
 
 
@@ -157,7 +159,7 @@ def _coarser(picture: Any, kept: tuple[int, int], square: bool) -> Any:
     """A large picture in RGB, each pixel the mean of some, of a band of lines after the other."""
     from PIL import Image
 
-    left, top, right, bottom = 0, 0, *picture.size
+    (left, top), (right, bottom) = (0, 0), picture.size
     if square:
         short = min(picture.size)
         left, top = (picture.width - short) // 2, (picture.height - short) // 2
@@ -203,5 +205,5 @@ def _said() -> Iterator[None]:
         if name == "UnidentifiedImageError":
             raise DataError(f"no picture of a known kind ({', '.join(FORMATS)})") from fault
         if name == "DecompressionBombError":
-            raise DataError("more pixels than are decoded") from fault
+            raise DataError(f"more than the {_MOST:,} pixels that are decoded") from fault
         raise DataError(f"damaged: {(str(fault).splitlines() or [name])[0][:100]}") from fault

@@ -36,11 +36,15 @@ def changed(pixels: Tensor, draw: Draw) -> Tensor:
     return shown
 
 
-def _geometry(pixels: Tensor, turn: Tensor | float, lean: tuple[Tensor | float, ...], shift: tuple[Tensor | float, ...]) -> Tensor:
+def _geometry(
+    pixels: Tensor, turn: Tensor | float, lean: tuple[Tensor | float, ...], shift: tuple[Tensor | float, ...]
+) -> Tensor:
     """Turned by an angle, or leant and shifted by a share of the edge."""
     zero = pixels.new_zeros(len(pixels))
     cos, sin = (zero + turn).cos(), (zero + turn).sin()
-    return moved(pixels, ((cos, zero + lean[0] - sin, zero + 2 * shift[0]), (zero + lean[1] + sin, cos, zero + 2 * shift[1])))
+    return moved(
+        pixels, ((cos, zero + lean[0] - sin, zero + 2 * shift[0]), (zero + lean[1] + sin, cos, zero + 2 * shift[1]))
+    )
 
 
 def _toward(pixels: Tensor, other: Tensor, amount: Tensor) -> Tensor:

@@ -64,14 +64,18 @@ class MoCo(Views):
     def forward(self, encoder: Encoder, batch: Batch) -> Loss:
         """The sum over the pictures; `accuracy` counts those whose nearest is their own key."""
         count = len(batch["pixels"]) // 2
-        first, second = ({name: value[part] for name, value in batch.items()} for part in (slice(count), slice(count, None)))
+        first, second = (
+            {name: value[part] for name, value in batch.items()} for part in (slice(count), slice(count, None))
+        )
         if self.training and (step := int(batch["step"][0])) != int(self.marks[0]):
             self._begin(encoder, step)
         vectors = self.project(encoder(first).pooled)
         keys = self._keys(encoder, second)
         with torch.autocast(vectors.device.type, enabled=False):
             queries = unit(vectors)
-            scores = torch.cat([(queries * keys).sum(1, keepdim=True), queries @ self._queued(keys).T], 1) / self.temperature
+            scores = (
+                torch.cat([(queries * keys).sum(1, keepdim=True), queries @ self._queued(keys).T], 1) / self.temperature
+            )
         if self.training:
             self._push(keys)
         right = (scores.detach().argmax(1) == 0).sum()
@@ -87,14 +91,16 @@ class MoCo(Views):
     def _keys(self, encoder: Encoder, batch: Batch) -> Tensor:
         """(B, P) of length 1: what the twin makes of pictures; before its first step it is the encoder."""
         twin = self.twin if int(self.marks[0]) >= 0 else self._held(encoder)
-        training, parts = encoder.training, twin.split([len(twin) - size_of(self.project), size_of(self.project)])
+        training, parts = encoder.training, torch.split(twin, [len(twin) - size_of(self.project), size_of(self.project)])
         pooled = functional_call(encoder.eval(), _as(encoder, parts[0]), (batch,)).pooled
         encoder.train(training)
         return unit(functional_call(self.project, _as(self.project, parts[1]), (pooled,)))
 
     def _held(self, encoder: Encoder) -> Tensor:
         """Every number of the encoder and of g, one after the other."""
-        return torch.cat([value.detach().flatten() for part in (encoder, self.project) for value in held(part).values()])
+        return torch.cat(
+            [value.detach().flatten() for part in (encoder, self.project) for value in held(part).values()]
+        )
 
     def _queued(self, keys: Tensor) -> Tensor:
         """(K, P) keys of the steps before, the oldest first; while there are fewer, over and over, and at the very first the
@@ -124,5 +130,5 @@ def size_of(module: nn.Module) -> int:
 def _as(module: nn.Module, flat: Tensor) -> dict[str, Tensor]:
     """Numbers one after the other as the tensors of a module."""
     there = held(module)
-    parts = flat.split([value.numel() for value in there.values()])
+    parts = torch.split(flat, [value.numel() for value in there.values()])
     return {name: part.view(value.shape) for (name, value), part in zip(there.items(), parts, strict=True)}

@@ -61,7 +61,10 @@ WORDS = ("skipgram", "cbow")  # objectives whose model is a table of word vector
 PICTURES = ("simclr", "moco")  # objectives that learn from pictures
 OBJECTIVES = ("masked", "causal", "permuted", "denoise", *WORDS, *PICTURES)
 UNITS = ("token", "word", "span")
-NETS: dict[str, tuple[str, ...]] = {"tokens": ("transformer", "recurrent", "convnet"), "pictures": ("resnet", "patches")}
+NETS: dict[str, tuple[str, ...]] = {
+    "tokens": ("transformer", "recurrent", "convnet"),
+    "pictures": ("resnet", "patches"),
+}
 """Kind of objective ↦ what reads for it, the usual one first."""
 SIZES = ("tiny", "small", "base")
 
@@ -89,7 +92,9 @@ class PretrainConfig:
     out: str | None = option(None, help="the folder to write the model and the run to; it also makes the run resumable")
     size: str = option("tiny", choices=SIZES, help="one dial for width, depth, context, batch, rate and horizon")
     encoder: str | None = option(
-        None, choices=(*NETS["tokens"], *NETS["pictures"]), help="what reads the text (transformer, where nothing is said) or the pictures (resnet)"
+        None,
+        choices=(*NETS["tokens"], *NETS["pictures"]),
+        help="what reads the text (transformer, where nothing is said) or the pictures (resnet)",
     )
     recipe: str = option(
         "modern", choices=("modern", "classic"), help="classic: the architecture and update of BERT or GPT-2"

@@ -1,6 +1,6 @@
 """A contact sheet: some pictures as they were decoded, and beside each what an objective shows of it to the encoder.
 
-    picture | two views of a step | two of the next | two more
+picture | two views of a step | two of the next | two more
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def _tiled(shown: Tensor) -> Pixels:
     """(R, C, 3, S, S) from 0 to 255 ↦ one picture, on white; small ones are enlarged by whole pixels."""
     lines, columns, _, size, _ = shown.shape
     by = -(-_EDGE // size)
-    large = shown.round().to(torch.uint8).permute(0, 1, 3, 4, 2).repeat_interleave(by, 2).repeat_interleave(by, 3).numpy()
+    large = (
+        shown.round().to(torch.uint8).permute(0, 1, 3, 4, 2).repeat_interleave(by, 2).repeat_interleave(by, 3).numpy()
+    )
     edge = size * by + _GAP
     made = np.full((lines * edge + _GAP, columns * edge + _GAP, 3), 255, np.uint8)
     for line in range(lines):

@@ -86,9 +86,13 @@ def _check(request: TransferConfig, table: Table, start: Start, named: bool) -> 
             "strategy 'zero-shot' reads the names of the classes, and these are no words, or it reads no words; use 'frozen'"
         )
     if request.augment is not None and start.codec.modality != "image":
-        raise ConfigError(f"augment varies pictures, and {start.origin.name} reads {start.codec.modality}; leave it out")
+        raise ConfigError(
+            f"augment varies pictures, and {start.origin.name} reads {start.codec.modality}; leave it out"
+        )
     if request.augment is not None and request.strategy not in ("auto", "partial", "lora", "full"):
-        raise ConfigError(f"augment varies pictures while a net is tuned, and strategy {request.strategy!r} tunes none; leave one out")
+        raise ConfigError(
+            f"augment varies pictures while a net is tuned, and strategy {request.strategy!r} tunes none; leave one out"
+        )
     if request.strategy == "contrast" and (table.labels.kind not in ("single", "ordinal") or not reads):
         raise ConfigError(
             "strategy 'contrast' draws texts of one class together, so it needs texts and classes; use 'frozen'"
@@ -121,7 +125,9 @@ class _Tuning:
         if rung == "mlp":
             return self._mlp(left)
         varied = self._varied()
-        cached = rung == "partial" and not varied and isinstance(self.start.encoder, Staged) and self._bytes() <= KEPT_BYTES
+        cached = (
+            rung == "partial" and not varied and isinstance(self.start.encoder, Staged) and self._bytes() <= KEPT_BYTES
+        )
         epoch = self.costs.row * self.learn * self._factor(rung, cached) + STEP * self.per_epoch
         steps, why = self._steps(left / epoch)
         if steps < 1:
@@ -198,7 +204,9 @@ class _Tuning:
             return None
         told = f"; {folds} folds are judged by one that never saw them" if folds else ""
         many = "as asked" if request.hidden else f"for features of {width:,} numbers"
-        self._why.append(("mlp", f"{steps:,} steps of {batch}", f"{why}, {hidden:,} hidden units, {many}{told}; rate {rate:g}"))
+        self._why.append(
+            ("mlp", f"{steps:,} steps of {batch}", f"{why}, {hidden:,} hidden units, {many}{told}; rate {rate:g}")
+        )
         return replace(made, seconds=seconds)
 
     def _contrast(self) -> Tuning:

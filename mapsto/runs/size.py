@@ -235,9 +235,7 @@ def _check(request: PretrainConfig, width: int, head: int, context: int, batch: 
         faults.append(f"objective {request.objective!r} demands an encoder that obeys a mask, which {request.net!r} does "
                       "not; take transformer")  # fmt: skip
     if request.recipe == "classic" and not transformer:
-        faults.append(
-            f"recipe 'classic' is that of BERT and GPT-2, which encoder {request.net!r} is not; leave it out"
-        )
+        faults.append(f"recipe 'classic' is that of BERT and GPT-2, which encoder {request.net!r} is not; leave it out")
     if transformer and width % head:
         faults.append(f"width must be a multiple of {head}, the width of a head, got {width}")
     if batch < context:

@@ -106,7 +106,7 @@ class Pictures:
     def encode(self, rows: NDArray[np.int64]) -> Batch:
         """Some pictures, each with its number."""
         shown = torch.from_numpy(self.pixels[rows]).permute(0, 3, 1, 2)
-        lengths = torch.from_numpy(self.codec.lengths(rows))
+        lengths = torch.from_numpy(self.codec.lengths(range(len(rows))))
         return {"pixels": shown, "number": torch.from_numpy(rows), "lengths": lengths}
 
     def made(self) -> tuple[Encoder, Views]:
@@ -224,7 +224,11 @@ def derived(request: PretrainConfig, data: Pictures) -> Plan:
     )  # fmt: skip
     marks = data.fingerprints()
     state = sum(value.nbytes for value in objective.state_dict().values())
-    kept = 16 * len(encoder.depths) * int(data.codec.lengths([0])[0]) if request.net == Patches.name else data.codec.size**2
+    kept = (
+        16 * len(encoder.depths) * int(data.codec.lengths([0])[0])
+        if request.net == Patches.name
+        else data.codec.size**2
+    )
     memory = 16.0 * count + 3.0 * state + 6e8 + 2 * data.batch * kept * encoder.width * 4.0
     return Plan(machine, marks["data"], marks["codec"], steps, budget=budget, seconds=steps / pace, memory=memory,
                 reasons=reasons)  # fmt: skip

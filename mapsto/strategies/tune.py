@@ -89,7 +89,11 @@ def tune(
     assert start.task is not None
     encoder, task = copied(start.encoder), copied(start.task)
     handle = None
-    moving, learn, judge = encoder, _numbered(job) if plan.augment else job.encoder_of(job.learn), job.encoder_of(job.judge)
+    moving, learn, judge = (
+        encoder,
+        _numbered(job) if plan.augment else job.encoder_of(job.learn),
+        job.encoder_of(job.judge),
+    )
     if plan.rung == "lora":
         handle = lowrank.adapt(encoder, plan.rank, job.seed)
     if below is not None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
-from toys import CPU, one_thread  # noqa: F401
 from torch import Tensor
+from toys import CPU, one_thread  # noqa: F401
 
 from mapsto.core.random import generator, seed_torch
 from mapsto.encoders.resnet import Resnet
@@ -56,7 +56,9 @@ def test_a_change_is_what_pillow_makes(name: str, sign: int) -> None:
     for picture, ours in zip(batch, found, strict=True):
         image = Image.fromarray(picture.permute(1, 2, 0).to(torch.uint8).numpy())
         theirs = torch.from_numpy(np.array(TWINS[name](image, by))).permute(2, 0, 1).float()
-        inner = slice(6, -6) if name in ("rotate", "shift across", "shift down") else slice(None)  # beyond edges they differ
+        inner = (
+            slice(6, -6) if name in ("rotate", "shift across", "shift down") else slice(None)
+        )  # beyond edges they differ
         assert float((ours - theirs)[:, inner, inner].abs().max()) <= 2.0
 
 
@@ -77,7 +79,7 @@ def test_a_change_is_a_function_of_seed_step_and_picture(kind: str) -> None:
     batch = photos(40, 72)
     seen = augment.varied(batch, Draw(NUMBERS[:40], 1, 2, 0), (kind,))
     assert seen.dtype == torch.float32
-    assert 0 <= seen.min() <= seen.max() <= 255
+    assert 0 <= seen.min() <= seen.max() <= 255.001
     assert not torch.allclose(seen, batch)
     assert torch.equal(augment.varied(batch.to(torch.uint8), Draw(NUMBERS[:40], 1, 2, 0), (kind,)), seen)
     for other in ((2, 2, 0), (1, 3, 0), (1, 2, 1)):
@@ -120,7 +122,7 @@ def test_a_mixture_holds_as_much_of_each_as_it_says(kinds: tuple[str, ...]) -> N
     assert 0 <= share.min() < 0.2
     assert 0.8 < share.max() <= 1
     whole = torch.stack([(one == one.flatten()[0]).all() for one in seen])  # one value everywhere
-    cut = torch.stack([one.unique().numel() <= 2 for one in seen]) & ~whole
+    cut = torch.tensor([one.unique().numel() <= 2 for one in seen]) & ~whole
     assert float(whole.float().mean()) > (0.95 if kinds == ("mixup",) else 0)
     assert float(cut.float().mean()) == pytest.approx({("mixup",): 0.0, ("cutmix",): 0.95}.get(kinds, 0.48), abs=0.1)
 
@@ -143,12 +145,20 @@ def test_a_task_loses_on_both_parts_of_a_mixture_as_much_as_there_is(kind: str) 
     target = torch.tensor([0, 1, 2, 0, 1, 2])
     if kind == "multi":
         target = torch.nn.functional.one_hot(target).float()
-    batch = {"pixels": photos().to(torch.uint8), "number": torch.arange(6), "target": target, "lengths": torch.ones(6).long()}
+    batch = {
+        "pixels": photos().to(torch.uint8),
+        "number": torch.arange(6),
+        "target": target,
+        "lengths": torch.ones(6).long(),
+    }
     made = Varied(inner, ("flip", "mixup", "cutmix"))
     shown = made.corrupt(batch, 3, 4)
     loss = made(encoder, shown)
     scores = inner.predict(encoder, shown)
-    one = [[float(inner.loss(scores[i : i + 1], {"target": t[i : i + 1]}).total) for i in range(6)] for t in (target, target.flip(0))]
+    one = [
+        [float(inner.loss(scores[i : i + 1], {"target": t[i : i + 1]}).total.detach()) for i in range(6)]
+        for t in (target, target.flip(0))
+    ]
     wanted = sum(s * a + (1 - s) * b for s, a, b in zip(shown["share"].tolist(), *one, strict=True))
     assert loss.total.item() == pytest.approx(wanted, rel=1e-4)
     assert loss.count == pytest.approx(6)
@@ -166,10 +176,10 @@ def test_it_learns(kinds: tuple[str, ...]) -> None:
     pixels = torch.full((24, 3, 16, 16), 60, dtype=torch.uint8)
     pixels[torch.arange(24), target] = 190
     batch = {"pixels": pixels, "number": torch.arange(24), "target": target, "lengths": torch.ones(24).long()}
-    run = Run(Varied(inner, kinds), encoder, lambda step: [batch], Settings(25, rate=3e-3), [("", 1.0)], CPU)
+    run = Run(Varied(inner, kinds), encoder, lambda step: [batch], Settings(60, rate=3e-3), [("", 1.0)], CPU)
     list(run)
     assert inner.metrics(inner.predict(encoder.eval(), batch), target)["accuracy"] > 0.9
 
 
 def test_the_options_are_those_there_are() -> None:
-    assert AUGMENTS == ("none", *KINDS)
+    assert ("none", *KINDS) == AUGMENTS

@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from toys import one_thread  # noqa: F401
 from torch import Tensor
+from toys import one_thread  # noqa: F401
 
 from mapsto.core.batches import select
 from mapsto.core.contracts import Batch
@@ -70,7 +70,9 @@ def test_it_is_a_naive_moco_step_by_step() -> None:
         assert loss.total.item() / 3 == pytest.approx(mean.item(), rel=1e-4)
     for name, value in held(encoder).items():
         assert torch.allclose(value, net.state_dict()[name], atol=1e-4), name
-    assert torch.allclose(objective.twin[: size_of(encoder)], torch.cat([v.flatten() for v in held(twin).values()]), atol=1e-4)
+    assert torch.allclose(
+        objective.twin[: size_of(encoder)], torch.cat([v.flatten() for v in held(twin).values()]), atol=1e-4
+    )
 
 
 def test_the_queue_is_the_last_keys_of_the_steps_before_the_oldest_first() -> None:

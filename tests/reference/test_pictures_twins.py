@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mapsto.core.errors import ConfigError
 from mapsto.encoders.patches import Patches
-from mapsto.encoders.vgg import VGG16, VGG
+from mapsto.encoders.vgg import VGG, VGG16
 
 # of torchvision's vgg16: the places of its convolutions in `features`, and how many maps they make
 THEIRS = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 17: 512, 19: 512, 21: 512, 24: 512, 26: 512, 28: 512}

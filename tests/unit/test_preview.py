@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from photos import folder
+from PIL import Image
 
 from mapsto.cli.main import main
 from mapsto.core import config

@@ -19,7 +19,15 @@ from mapsto.runs import transfer
 from mapsto.runs.config import TransferConfig
 from mapsto.runs.events import Planned
 
-SMALL = {"objective": "moco", "encoder": "patches", "width": 32, "depth": 2, "batch": 16, "budget": "8 steps", "held": 0.2}
+SMALL = {
+    "objective": "moco",
+    "encoder": "patches",
+    "width": 32,
+    "depth": 2,
+    "batch": 16,
+    "budget": "8 steps",
+    "held": 0.2,
+}
 LAYERS = [8, "M", 16, "M", 16, "M"]
 
 
