@@ -46,7 +46,9 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) ↦ (B, C′, h′, w′)."""
         inner = F.relu(self.first_norm(self.first(x)))
-        if self.stride > 1:  # taken before the 1 × 1 convolution: oneDNN's strided one writes beyond its memory (odd batches, two threads)
+        if (
+            self.stride > 1
+        ):  # taken before the 1 × 1 convolution: oneDNN's strided one writes beyond its memory (odd batches, two threads)
             x = x[:, :, :: self.stride, :: self.stride].contiguous(memory_format=torch.channels_last)
         made: Tensor = F.relu(self.shortcut(x) + self.second_norm(self.second(inner)))
         return made

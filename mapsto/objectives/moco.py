@@ -91,7 +91,10 @@ class MoCo(Views):
     def _keys(self, encoder: Encoder, batch: Batch) -> Tensor:
         """(B, P) of length 1: what the twin makes of pictures; before its first step it is the encoder."""
         twin = self.twin if int(self.marks[0]) >= 0 else self._held(encoder)
-        training, parts = encoder.training, torch.split(twin, [len(twin) - size_of(self.project), size_of(self.project)])
+        training, parts = (
+            encoder.training,
+            torch.split(twin, [len(twin) - size_of(self.project), size_of(self.project)]),
+        )
         pooled = functional_call(encoder.eval(), _as(encoder, parts[0]), (batch,)).pooled
         encoder.train(training)
         return unit(functional_call(self.project, _as(self.project, parts[1]), (pooled,)))
