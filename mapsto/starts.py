@@ -50,17 +50,21 @@ def from_module(module: Any, size: int, *, mean: Sequence[float] = (127.5,) * 3,
     return made
 
 
-def blank(encoder: str = "speech", *, seed: int = 0, out: Path | str | None = None, **shape: Any) -> Model:
-    """An encoder of recordings with random weights as a model to transfer from, where nothing pretrained is at hand; `out` is
-    the folder to write it to. `shape` is what its constructor takes, such as `width` and `depth`.
+def blank(encoder: str = "speech", *, seed: int = 0, weights: Path | str | None = None, out: Path | str | None = None,
+          **shape: Any) -> Model:  # fmt: skip
+    """An encoder of recordings (`speech`) or pictures (`vgg`) with random weights as a model to transfer from, where nothing
+    pretrained is at hand, or with the `weights` of a safetensors file, whose tensors have its names; `out` is the folder to
+    write it to. `shape` is what its constructor takes, such as `width` and `depth`, or `size`.
 
     Raises:
         ConfigError: an encoder that is not made so, or no such shape.
+        ModelError: weights that do not fit.
         OutputError: `out` is there already.
     """
     from mapsto.runs.blank import blank as composed
 
-    model = Model(composed(encoder, seed, shape), Facts(source={"name": pretrained.BLANK}))
+    name = pretrained.BLANK if weights is None else Path(weights).name
+    model = Model(composed(encoder, seed, shape, weights), Facts(source={"name": name}))
     if out is not None:
         model.save(out)
     return model

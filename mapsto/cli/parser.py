@@ -14,16 +14,27 @@ from typing import Any, NoReturn, final
 from mapsto.core.config import fill
 from mapsto.core.decoding import Decoding
 from mapsto.core.errors import ConfigError, listing, suggestion
-from mapsto.runs.config import PretrainConfig, TransferConfig
+from mapsto.runs.config import PICTURES, PretrainConfig, TransferConfig
 
 KINDS = ("models", "strategies", "tasks", "encoders", "objectives", "codecs")
 RUNS: dict[str, type[Any]] = {
     "transfer": TransferConfig,
     "pretrain": PretrainConfig,
+    "preview": PretrainConfig,
     "generate": Decoding,
 }  # whose options are a config's fields
 FLAGS = {"source": "from"}  # config field ↦ its flag, where the two differ
 ALSO = {"width": ("--dim",)}  # config field ↦ other names that people know it by
+
+PREVIEWED = (
+    "data",
+    "objective",
+    "image",
+    "pixels",
+    "size",
+    "augment",
+    "seed",
+)  # options of `pretrain` that it takes too
 
 _EPILOG = """\
 examples:
@@ -109,6 +120,15 @@ def _pretrain(parser: Parser) -> None:
     for field in options(PretrainConfig):
         _option(parser, field)
     _dry(parser)
+
+
+def _preview(parser: Parser) -> None:
+    parser.usage = "mapsto preview PICTURES [--objective NAME] [--out SHEET.png] [options]"
+    for field in options(PretrainConfig):
+        if field.name in PREVIEWED:
+            _option(parser, field)
+    parser.set_defaults(objective=PICTURES[0])
+    parser.add_argument("--out", metavar="FILE", help="the PNG file to write (default sheet.png)")
 
 
 def options(kind: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
@@ -266,6 +286,7 @@ def _run(parser: Parser) -> None:
 VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "transfer": ("a pretrained model and labelled data become a model for the task, with a receipt", _transfer),
     "pretrain": ("an encoder learns from text that nobody has labelled", _pretrain),
+    "preview": ("a contact sheet of what an objective shows of pictures", _preview),
     "generate": ("texts from a model that was pretrained with the objective causal", _generate),
     "fill": ("words for each [MASK] from a model that was pretrained with the objective masked", _fill),
     "neighbours": ("the words whose vectors are nearest to a word's", _neighbours),

@@ -38,6 +38,17 @@ def pretrain(request: Namespace) -> int:
     return 0
 
 
+def preview(request: Namespace) -> int:
+    """A contact sheet of pictures and views of them, to a file."""
+    from mapsto.runs import preview as sheets
+
+    out, count = sheets.write(request.config)
+    if request.json:
+        show.document({"out": out, "pictures": count})
+        return 0
+    return _lines([f"wrote\t{out}", f"pictures\t{count}, each beside views of it"])
+
+
 def generate(request: Namespace) -> int:
     """Texts that go on from prompts; a single one is shown as it is written."""
     from mapsto import api
@@ -283,6 +294,6 @@ def _foreseen(request: Namespace, model: Model) -> int:
 
 
 VERBS: dict[str, Callable[[Namespace], int]] = {
-    "transfer": transfer, "pretrain": pretrain, "generate": generate, "fill": fill, "neighbours": neighbours, "predict": predict, "search": search, "evaluate": evaluate, "embed": embed, "verify": verify,
+    "transfer": transfer, "pretrain": pretrain, "preview": preview, "generate": generate, "fill": fill, "neighbours": neighbours, "predict": predict, "search": search, "evaluate": evaluate, "embed": embed, "verify": verify,
     "transcribe": transcribe, "import": import_, "export": export, "list": list_, "doctor": doctor, "run": run,
 }  # fmt: skip

@@ -16,8 +16,6 @@ from mapsto.core.contracts import Batch, Codec
 from mapsto.core.errors import ConfigError, DataError, listing, suggestion
 from mapsto.media import pictures
 
-_TILE = 16  # pixels along the edge of what counts as one position
-
 
 @final
 class ImageCodec(Codec):
@@ -28,6 +26,7 @@ class ImageCodec(Codec):
         fit: "crop" takes a square out of the middle; "stretch" makes all of it a square, and changes its proportions.
         share: of that square, along its edge.
         resample: Pillow's filter.
+        tile: pixels along the edge of what counts as one position: of a square, where an encoder cuts pictures into such.
 
     Raises:
         ConfigError: an unknown fit or filter, a size or a share that is not possible.
@@ -38,7 +37,9 @@ class ImageCodec(Codec):
     modality: ClassVar[str] = "image"
     window: ClassVar[int] = 256
 
-    def __init__(self, size: int, fit: str = "crop", share: float = 1.0, resample: str = "bicubic") -> None:
+    def __init__(
+        self, size: int, fit: str = "crop", share: float = 1.0, resample: str = "bicubic", tile: int = 16
+    ) -> None:
         faults = [
             f"no {what} {one!r}{suggestion(one, known)}, there is {listing(known)}"
             for what, one, known in (("fit", fit, pictures.FITS), ("filter", resample, pictures.RESAMPLES))
@@ -48,12 +49,14 @@ class ImageCodec(Codec):
             faults.append(f"size must be from 8 to 2048 pixels, got {size}")
         if not 0 < share <= 1:
             faults.append(f"share must be above 0 and at most 1, got {share:g}")
+        if tile < 1:
+            faults.append(f"tile must be at least 1 pixel, got {tile}")
         if faults:
             raise ConfigError("image codec: " + "; ".join(faults))
-        self.size, self.fit, self.share, self.resample = size, fit, share, resample
+        self.size, self.fit, self.share, self.resample, self.tile = size, fit, share, resample, tile
 
     def encode(self, examples: Sequence[Any]) -> Batch:
-        """`pixels` (B, 3, S, S) uint8, and `lengths` (B,) in squares of 16 pixels.
+        """`pixels` (B, 3, S, S) uint8, and `lengths` (B,) in squares of `tile` pixels.
 
         Raises:
             DataError: a picture that cannot be read.
@@ -62,15 +65,15 @@ class ImageCodec(Codec):
         for number, example in enumerate(examples, 1):
             file = pictures.content(example, f"picture {number}")
             try:
-                made[number - 1] = pictures.pixels(file, **self.spec())
+                made[number - 1] = pictures.pixels(file, self.size, self.fit, self.share, self.resample)
             except DataError as fault:
                 raise DataError(f"picture {number}: {fault}") from fault
         lengths = torch.from_numpy(self.lengths(examples))
         return {"pixels": torch.from_numpy(made).permute(0, 3, 1, 2), "lengths": lengths}
 
     def lengths(self, examples: Sequence[Any]) -> NDArray[np.int64]:
-        """(B,) squares of 16 pixels, one at least."""
-        return np.full(len(examples), max(1, (self.size // _TILE) ** 2), np.int64)
+        """(B,) squares of `tile` pixels, one at least."""
+        return np.full(len(examples), max(1, (self.size // self.tile) ** 2), np.int64)
 
     def fault(self, example: Any) -> str:
         """Whether it is something that holds a picture."""
@@ -88,7 +91,7 @@ class ImageCodec(Codec):
 
     def spec(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"size": self.size, "fit": self.fit, "share": self.share, "resample": self.resample}
+        return {"size": self.size, "fit": self.fit, "share": self.share, "resample": self.resample, "tile": self.tile}
 
     def files(self) -> dict[str, bytes]:
         """Nothing beside them."""

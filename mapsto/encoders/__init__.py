@@ -13,6 +13,8 @@ ENCODERS = Menu(
         "hub-audio": "mapsto.encoders.recordings:Recordings",
         "words": "mapsto.encoders.words:Words",
         "resnet": "mapsto.encoders.resnet:Resnet",
+        "patches": "mapsto.encoders.patches:Patches",
+        "vgg": "mapsto.encoders.vgg:VGG",
         "module": "mapsto.encoders.module:Module",
         "speech": "mapsto.encoders.speech:Speech",
         "columns": "mapsto.encoders.columns:Columns",

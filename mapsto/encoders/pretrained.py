@@ -35,7 +35,19 @@ from mapsto.encoders.sources import Origin
 from mapsto.encoders.transformer import Transformer
 from mapsto.encoders.words import Words
 
-OWN = ("transformer", "recurrent", "convnet", "words", "resnet", "module", "speech", "columns", "fused")
+OWN = (
+    "transformer",
+    "recurrent",
+    "convnet",
+    "words",
+    "resnet",
+    "patches",
+    "vgg",
+    "module",
+    "speech",
+    "columns",
+    "fused",
+)
 """Encoders whose weights are all in a folder of ours."""
 BLANK = "random weights"  # the source of a model that has none
 TOLERANCE = 1e-5  # of the largest value, in float32
@@ -187,7 +199,8 @@ def _own(origin: Origin, where: str) -> Pretrained:
 def _made(encoder: Encoder, blank: bool) -> str:
     if blank:
         return "random weights, which have learnt nothing yet"
-    return "the operations of a module, written down" if encoder.name == "module" else "pretrained by Mapsto itself"
+    made = {"module": "the operations of a module, written down", "vgg": "the tensors of a file, by their names"}
+    return made.get(encoder.name, "pretrained by Mapsto itself")
 
 
 def _other(origin: Origin, config: dict[str, Any], found: Loaded, codec: Mapping[str, Any]) -> Pretrained:

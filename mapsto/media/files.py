@@ -38,6 +38,8 @@ def read(path: Path) -> bytes:
         DataError: it is too large.
         OSError, ValueError: as the system says.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise OSError(0, "no regular file")
     with open(path, "rb") as file:
         content = file.read(MOST + 1)
     if len(content) > MOST:

@@ -25,7 +25,11 @@ Pixels = NDArray[np.uint8]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-MOST = 80_000_000  # pixels of a picture that is decoded whole
+MOST = {"JPEG": 80_000_000, "MPO": 80_000_000}  # pixels of a picture that is decoded
+_MOST = 32_000_000  # of the other formats, whose decoders hold it two or three times
+_WHOLE = (
+    8_000_000  # pixels up to which a picture is converted at once; larger ones are, line by line, made coarser first
+)
 FITS = ("crop", "stretch")
 RESAMPLES = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # Pillow's filters, in its order
 _EDGE = 8  # of what two pictures are compared by
@@ -44,7 +48,7 @@ def pixels(content: bytes, size: int, fit: str = "crop", share: float = 1.0, res
     with _said():
         if picture.format in ("JPEG", "MPO"):
             picture.draft(None, (2 * edge, 2 * edge))  # at least twice as fine as what is kept of it
-        picture = _upright(picture)
+        picture = _upright(picture, (edge, edge), square=fit == "crop")
         short = min(picture.size)
         whole = [edge if fit == "stretch" else int(edge * one / short) for one in picture.size]
         cut = [(one - size) // 2 for one in whole]
@@ -68,7 +72,7 @@ def look(content: bytes) -> int:
     with _said():
         if picture.format in ("JPEG", "MPO"):
             picture.draft("L", (8 * _EDGE, 8 * _EDGE))
-        grey = np.asarray(_upright(picture).convert("L").resize((_EDGE + 1, _EDGE)), np.int16)
+        grey = np.asarray(_upright(picture, (_EDGE + 1, _EDGE)).convert("L").resize((_EDGE + 1, _EDGE)), np.int16)
         return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
 
 
@@ -128,20 +132,52 @@ def _opened(content: bytes) -> Any:
         Image.init()  # else only some of the formats are known by name
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
     width, height = picture.size
-    if width * height > MOST:
-        raise DataError(f"{width:,} × {height:,} pixels, more than the {MOST:,} that are decoded")
+    most = MOST.get(picture.format, _MOST)
+    if width * height > most:
+        raise DataError(f"{width:,} × {height:,} pixels, more than the {most:,} that are decoded")
     return picture
 
 
-def _upright(picture: Any) -> Any:
-    """Decoded, turned as its metadata say, in RGB."""
-    from PIL import Image, ImageOps
+def _upright(picture: Any, kept: tuple[int, int], square: bool = False) -> Any:
+    """Decoded, turned as its metadata say, in RGB. A large one is made coarser on the way, but stays at least twice as fine as
+    the pixels that are `kept` of it, or of its largest `square`, whose rest is left out then."""
+    from PIL import ImageOps
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         picture.load()
-        if picture.getexif().get(0x0112, 1) != 1:
+        turned = picture.getexif().get(0x0112, 1)
+        if picture.width * picture.height > _WHOLE:
+            picture = _coarser(picture, kept[::-1] if turned > 4 else kept, square)
+            picture.getexif()[0x0112] = turned
+        if turned != 1:
             picture = ImageOps.exif_transpose(picture)
+    return _coloured(picture)
+
+
+def _coarser(picture: Any, kept: tuple[int, int], square: bool) -> Any:
+    """A large picture in RGB, each pixel the mean of some, of a band of lines after the other."""
+    from PIL import Image
+
+    (left, top), (right, bottom) = (0, 0), picture.size
+    if square:
+        short = min(picture.size)
+        left, top = (picture.width - short) // 2, (picture.height - short) // 2
+        right, bottom = left + short, top + short
+    across, down = (max(1, size // (2 * few)) for size, few in zip((right - left, bottom - top), kept, strict=True))
+    made = Image.new("RGB", (-(-(right - left) // across), -(-(bottom - top) // down)))
+    lines = max(1, _WHOLE // 8 // (right - left) // down) * down
+    for first in range(top, bottom, lines):
+        band = picture.crop((left, first, right, min(first + lines, bottom)))
+        band.info = picture.info  # which colour is transparent
+        made.paste(_coloured(band).reduce((across, down)), (0, (first - top) // down))
+    return made
+
+
+def _coloured(picture: Any) -> Any:
+    """In RGB, transparent pixels white."""
+    from PIL import Image
+
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
         return Image.fromarray(_eight(np.asarray(picture))).convert("RGB")
     if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
@@ -169,5 +205,5 @@ def _said() -> Iterator[None]:
         if name == "UnidentifiedImageError":
             raise DataError(f"no picture of a known kind ({', '.join(FORMATS)})") from fault
         if name == "DecompressionBombError":
-            raise DataError(f"more pixels than the {MOST:,} that are decoded") from fault
+            raise DataError(f"more than the {_MOST:,} pixels that are decoded") from fault
         raise DataError(f"damaged: {(str(fault).splitlines() or [name])[0][:100]}") from fault

@@ -12,6 +12,7 @@ OBJECTIVES = Menu(
         "skipgram": "mapsto.objectives.words:SkipGram",
         "cbow": "mapsto.objectives.words:Cbow",
         "simclr": "mapsto.objectives.simclr:SimCLR",
+        "moco": "mapsto.objectives.moco:MoCo",
         "speech": "mapsto.objectives.frames:MaskedFrames",
         "columns": "mapsto.objectives.columns:MaskedColumns",
         "contrast": "mapsto.objectives.contrast:Contrast",

@@ -10,18 +10,19 @@ Shape letters: `B` pictures, `D` width, `P` numbers of a projection.
 
 from __future__ import annotations
 
-from typing import Any, final
+from collections.abc import Sequence
+from typing import final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from mapsto.core.contracts import Batch, Encoder, Loss, Objective
-from mapsto.nn import augment
+from mapsto.core.contracts import Batch, Encoder, Loss
+from mapsto.objectives.views import Views, unit
 
 
 @final
-class SimCLR(Objective):
+class SimCLR(Views):
     """Two views of each picture of a batch, told from those of all others.
 
     A batch that is cut into micro-batches loses the comparisons across the cut.
@@ -30,23 +31,17 @@ class SimCLR(Objective):
         width: D.
         projection: P.
         temperature: τ.
+        more: ways in which views differ beside the usual ones.
     """
 
     name = "simclr"
-    needs = ("pixels", "number")
-    demands = "any"
 
-    def __init__(self, width: int, projection: int = 128, temperature: float = 0.2) -> None:
-        super().__init__()
-        assert temperature > 0
-        self._spec = {"width": width, "projection": projection, "temperature": temperature}
-        self.temperature = temperature
-        self.project = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection))
+    def __init__(self, width: int, projection: int = 128, temperature: float = 0.2, more: Sequence[str] = ()) -> None:
+        super().__init__(width, projection, temperature, more)
 
-    def corrupt(self, batch: Batch, seed: int, step: int) -> Batch:
-        """The first views of all pictures, then the second ones; `number` (B,) tells a picture's draws from others'."""
-        both = torch.cat([augment.views(batch["pixels"], batch["number"], seed, step, view) for view in (0, 1)])
-        return {**{name: torch.cat([value] * 2) for name, value in batch.items()}, "pixels": both}
+    def choices(self, pictures: int) -> int:
+        """All views but itself."""
+        return 2 * pictures - 1
 
     def forward(self, encoder: Encoder, batch: Batch) -> Loss:
         """The sum over the views; `accuracy` counts those whose nearest is their other one."""
@@ -59,16 +54,12 @@ class SimCLR(Objective):
         right = (scores.detach().argmax(1) == other).sum()
         return Loss(F.cross_entropy(scores, other, reduction="sum"), float(count), {"accuracy": float(right)})
 
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return dict(self._spec)
-
 
 def alike(vectors: Tensor, temperature: float) -> Tensor:
     """(2 B, P) ↦ (2 B, 2 B) float32 cosines by temperature, none of a vector with itself."""
     with torch.autocast(vectors.device.type, enabled=False):
-        unit = F.normalize(vectors.float(), dim=-1)
-        scores = unit @ unit.T / temperature
+        each = unit(vectors)
+        scores = each @ each.T / temperature
     return scores.masked_fill(
-        torch.eye(len(unit), dtype=torch.bool, device=unit.device), torch.finfo(torch.float32).min
+        torch.eye(len(each), dtype=torch.bool, device=each.device), torch.finfo(torch.float32).min
     )

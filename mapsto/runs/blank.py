@@ -1,10 +1,11 @@
-"""A source of random weights, for what nothing pretrained is at hand: an encoder of its usual shape and the codec it reads."""
+"""A source of random weights, for what nothing pretrained is at hand, or of a file of them: an encoder and the codec it reads."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,31 +14,40 @@ from mapsto.bundle.format import HEAD, Facts
 from mapsto.bundle.save import save
 from mapsto.codecs.audio import AudioCodec
 from mapsto.codecs.columns import ColumnsCodec
+from mapsto.codecs.image import ImageCodec
 from mapsto.core import files, random
-from mapsto.core.contracts import Encoder, Mapping
-from mapsto.core.errors import ConfigError
+from mapsto.core.contracts import Codec, Encoder, Mapping
+from mapsto.core.errors import ConfigError, ModelError, listing
 from mapsto.data.columns import Columns as Read
 from mapsto.data.rows import Rows
-from mapsto.encoders import sources
+from mapsto.encoders import ENCODERS, sources
 from mapsto.encoders.columns import Columns
 from mapsto.encoders.pretrained import BLANK, fingerprint
 from mapsto.encoders.sources import Origin
 from mapsto.encoders.speech import Speech
+from mapsto.encoders.vgg import VGG
 
+MADE = (Speech.name, VGG.name)
 TABLE = {"width": 64, "depth": 3, "heads": 8, "inner": 168, "dropout": 0.1}  # 168: 2/3 of 4 D, gated
 
 
-def blank(name: str, seed: int, shape: dict[str, Any]) -> Mapping:
-    """The encoder `name` with weights drawn by the seed; `shape` is what its constructor takes.
+def blank(name: str, seed: int, shape: dict[str, Any], weights: Path | str | None = None) -> Mapping:
+    """The encoder `name` with weights drawn by the seed, or with those of a safetensors file; `shape` is what its constructor
+    takes.
 
     Raises:
         ConfigError: an encoder that is not made so, or no such shape.
+        ModelError: a file that lacks some of its tensors, or has them in another shape.
     """
-    if name != Speech.name:
-        raise ConfigError(f"blank: {name!r} is not made from random weights alone, only {Speech.name!r} is; `mapsto pretrain` makes "
+    if name not in MADE:
+        raise ConfigError(f"blank: {name!r} is not made from random weights alone, only {listing(MADE)} are; `mapsto pretrain` makes "
                           "encoders of texts")  # fmt: skip
-    made = _drawn(Speech, seed, shape)
-    return Mapping(AudioCodec(made.spec()["rate"]), made)
+    made = _drawn(ENCODERS.load(name), seed, shape)
+    if weights is not None:
+        _fill(made, Path(weights))
+    spec = made.spec()
+    codec: Codec = AudioCodec(spec["rate"]) if name == Speech.name else ImageCodec(spec["size"])
+    return Mapping(codec, made)
 
 
 def source(columns: Read, train: Rows, seed: int) -> Origin:
@@ -76,3 +86,22 @@ def _drawn(kind: type[Encoder], seed: int, shape: dict[str, Any]) -> Encoder:
             return kind(**shape).eval()
         except TypeError as fault:
             raise ConfigError(f"blank: {kind.name} takes no such shape: {str(fault).rpartition('() ')[2]}") from fault
+
+
+def _fill(encoder: Encoder, file: Path) -> None:
+    """Tensors of the file into those of the encoder, by their names; what else it holds, a classifier, is left aside."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        held = load_file(file)
+    except (OSError, SafetensorError) as fault:
+        raise ModelError(
+            f"weights {str(file)!r}: expected a safetensors file, and it is none that can be read: {fault}"
+        ) from fault
+    wanted = encoder.state_dict()
+    faults = [name for name, value in wanted.items() if name not in held or held[name].shape != value.shape]
+    if faults:
+        raise ModelError(f"weights {str(file)!r}: no tensors of the right shape for {listing(faults, 5)} of {encoder.name}; name "
+                         "the file of such a net")  # fmt: skip
+    encoder.load_state_dict({name: held[name].float() for name in wanted})

@@ -9,6 +9,7 @@ from mapsto.core.config import option
 from mapsto.core.durations import Duration
 from mapsto.core.errors import ConfigError, listing
 
+AUGMENTS = ("none", "crop", "flip", "rotate", "colour", "blur", "erase", "rand", "mixup", "cutmix")
 STRATEGIES = ("auto", "zero-shot", "frozen", "contrast", "mlp", "partial", "lora", "full", "boosted")
 
 
@@ -52,6 +53,10 @@ class TransferConfig:
     rate: float | None = option(None, above=0, help="the peak learning rate of a tuned rung")
     layers: int | None = option(None, least=1, help="how many upper blocks 'partial' tunes")
     rank: int = option(8, least=1, help="rank of the LoRA matrices")
+    hidden: int | None = option(None, least=1, help="units of the hidden layer of 'mlp'")
+    augment: tuple[str, ...] | None = option(
+        None, choices=AUGMENTS, help="how pictures are varied while a net is tuned on them"
+    )
     receipt: str = option("brief", choices=("brief", "full"), help="full also trains the same net from random weights")
     online: bool = option(False, help="allow fetching the model that was named from the Hugging Face hub")
     tensorboard: bool = option(False, help="also write TensorBoard event files")
@@ -59,13 +64,17 @@ class TransferConfig:
 
 
 WORDS = ("skipgram", "cbow")  # objectives whose model is a table of word vectors
-PICTURES = ("simclr",)  # objectives that learn from pictures
+PICTURES = ("simclr", "moco")  # objectives that learn from pictures
 TABLES = ("columns",)  # objectives that learn from numbers and categories
 SOUNDS = ("speech",)  # objectives that learn from recordings
 PAIRS = ("align",)  # objectives that learn from examples of several modalities
 OBJECTIVES = ("masked", "causal", "permuted", "denoise", *WORDS, *PICTURES, *TABLES, *SOUNDS, *PAIRS)
 UNITS = ("token", "word", "span")
-NETS = ("transformer", "recurrent", "convnet")
+NETS: dict[str, tuple[str, ...]] = {
+    "tokens": ("transformer", "recurrent", "convnet"),
+    "pictures": ("resnet", "patches"),
+}
+"""Kind of objective ↦ what reads for it, the usual one first."""
 SIZES = ("tiny", "small", "base")
 
 
@@ -80,7 +89,7 @@ class PretrainConfig:
     objective: str = option(
         "masked",
         choices=OBJECTIVES,
-        help="what is learnt from the text, (simclr) from pictures, (speech) from recordings, (columns) from a table, or (align) from pairs",
+        help="what is learnt from the text, (simclr, moco) from pictures, (speech) from recordings, (columns) from a table, or (align) from pairs",
     )
     source: str | None = option(
         None, help="the model to go on from: what pretrain wrote, an alias, a folder or a hub id; else a new one"
@@ -94,7 +103,11 @@ class PretrainConfig:
     nsp: bool = option(False, help="masked in pairs: also tell whether the second part of a window follows the first")
     out: str | None = option(None, help="the folder to write the model and the run to; it also makes the run resumable")
     size: str = option("tiny", choices=SIZES, help="one dial for width, depth, context, batch, rate and horizon")
-    encoder: str = option("transformer", choices=NETS, help="what reads the text")
+    encoder: str | None = option(
+        None,
+        choices=(*NETS["tokens"], *NETS["pictures"]),
+        help="what reads the text (transformer, where nothing is said) or the pictures (resnet)",
+    )
     recipe: str = option(
         "modern", choices=("modern", "classic"), help="classic: the architecture and update of BERT or GPT-2"
     )
@@ -118,7 +131,10 @@ class PretrainConfig:
     )
     table: tuple[str, ...] | None = option(None, help="the columns to learn from; otherwise all (columns)")
     target: str | None = option(None, help="a column to leave out, since it will be predicted (columns)")
-    pixels: int | None = option(None, least=16, most=512, help="along the edge of a picture (simclr)")
+    pixels: int | None = option(None, least=16, most=512, help="along the edge of a picture (simclr, moco)")
+    augment: tuple[str, ...] | None = option(
+        None, choices=("rotate", "erase"), help="how views differ beside crop, flip, colour and blur (simclr, moco)"
+    )
     optimiser: str | None = option(None, choices=("adamw", "muon"), help="the update rule")
     window: int | None = option(None, least=1, help="the most words to either side of a word (skipgram, cbow)")
     negatives: int | None = option(None, least=1, help="words drawn as noise for each one (skipgram, cbow)")
@@ -157,6 +173,14 @@ class PretrainConfig:
             others = [objective for objective in OBJECTIVES if _kind(objective) in kinds]
             raise ConfigError(f"options: {listing(said)} {'says' if len(said) == 1 else 'say'} nothing to the objective "
                               f"{self.objective!r}; leave out" + (f", or choose {listing(others)}" if others else ""))  # fmt: skip
+        if kind in NETS and self.net not in NETS[kind]:
+            raise ConfigError(f"encoder {self.encoder!r} does not read what the objective {self.objective!r} learns from; "
+                              f"take one of {listing(NETS[kind])}")  # fmt: skip
+
+    @property
+    def net(self) -> str:
+        """What reads."""
+        return self.encoder or NETS[_kind(self.objective)][0]
 
 
 def _kind(objective: str) -> str:
@@ -171,7 +195,6 @@ _OF: dict[str, tuple[str, ...]] = {
             "vectors",
             "units",
             "nsp",
-            "encoder",
             "recipe",
             "tokenizer",
             "context",
@@ -187,7 +210,8 @@ _OF: dict[str, tuple[str, ...]] = {
     "text": ("tokens", "words", "pairs"),
     "image": ("pictures", "pairs"),
     "audio": ("sounds", "pairs"),
-    "pixels": ("pictures",),
+    **dict.fromkeys(("pixels", "augment"), ("pictures",)),
+    "encoder": ("tokens", "pictures"),
     "online": ("tokens", "pairs"),
     **dict.fromkeys(("table", "target"), ("rows",)),
 }

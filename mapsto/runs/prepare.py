@@ -109,6 +109,8 @@ def _check(request: TransferConfig) -> None:
         faults.append(f"order is for an ordinal target, and task is {request.task!r}; leave one out")
     if request.layers is not None and request.strategy not in ("auto", "partial"):
         faults.append(f"layers is for strategy 'partial', and strategy is {request.strategy!r}; leave one out")
+    if request.hidden is not None and request.strategy not in ("auto", "mlp"):
+        faults.append(f"hidden is for strategy 'mlp', and strategy is {request.strategy!r}; leave one out")
     if request.epochs is not None and request.task != "transcribe" and request.strategy in ("zero-shot", "frozen"):
         faults.append(f"epochs is for tuned strategies, and strategy is {request.strategy!r}; leave one out")
     if request.epochs is not None and request.budget is not None and request.budget.unit != "seconds":

@@ -25,6 +25,7 @@ STEP = 0.03  # seconds that a training step takes whatever its size: the update,
 PARTIAL_RATE, LORA_RATE, FULL_RATE, HEAD_RATE = 5e-5, 2e-4, 5e-5, 3e-3
 KEPT_BYTES = 512 << 20  # that cached activations may take in memory
 HEAD_EPOCHS = 20  # passes of a head that is trained alone
+AUGMENT = ("crop", "flip")  # of pictures that a net is tuned on
 EPOCHS = 3  # passes of a tuned rung over its rows, where nothing says otherwise
 BLANK_RATE, BLANK_EPOCHS, BLANK_STEPS = (
     1e-3,
@@ -96,6 +97,14 @@ def _check(request: TransferConfig, table: Table, start: Start, named: bool) -> 
         raise ConfigError(
             "strategy 'zero-shot' reads the names of the classes, and these are no words, or it reads no words; use 'frozen'"
         )
+    if request.augment is not None and start.codec.modality != "image":
+        raise ConfigError(
+            f"augment varies pictures, and {start.origin.name} reads {start.codec.modality}; leave it out"
+        )
+    if request.augment is not None and request.strategy not in ("auto", "partial", "lora", "full"):
+        raise ConfigError(
+            f"augment varies pictures while a net is tuned, and strategy {request.strategy!r} tunes none; leave one out"
+        )
     if request.strategy == "contrast" and (table.labels.kind not in ("single", "ordinal") or not reads):
         raise ConfigError(
             "strategy 'contrast' draws texts of one class together, so it needs texts and classes; use 'frozen'"
@@ -134,7 +143,8 @@ class _Tuning:
             return self._contrast()
         if rung == "mlp":
             return self._mlp(left)
-        kept = rung == "frozen" or (rung == "partial" and isinstance(self.start.encoder, Staged))
+        varied = self._varied()
+        kept = rung == "frozen" or (rung == "partial" and not varied and isinstance(self.start.encoder, Staged))
         cached = kept and self._bytes() <= KEPT_BYTES
         epoch = self.costs.row * self.learn * self._factor(rung, cached) + STEP * self.per_epoch
         steps, why = self._steps(left / epoch, HEAD_EPOCHS if rung == "frozen" else self.epochs)
@@ -149,16 +159,23 @@ class _Tuning:
             rung, ""
         )
         told = "; what lies below is computed once and kept" if cached else ""
+        told += f"; pictures varied by {', '.join(varied)}" if varied else ""
         self._why.append(
             (rung, f"{steps:,} steps of {self.batch}", f"{why}{', ' + what if what else ''}{told}; rate {rate:g}")
         )
         return Tuning(rung, steps, self.batch, rate, layers=self.layers if rung == "partial" else None,
-                      rank=self.request.rank, cached=cached, looks=max(2, round(steps / self.per_epoch)),
+                      rank=self.request.rank, augment=varied, cached=cached, looks=max(2, round(steps / self.per_epoch)),
                       seconds=epoch * steps / self.per_epoch)  # fmt: skip
 
     def reasons(self) -> tuple[Reason, ...]:
         """A line for each rung that was considered."""
         return tuple(self._why)
+
+    def _varied(self) -> tuple[str, ...]:
+        """How pictures are varied while a net is tuned on them."""
+        if self.start.codec.modality != "image":
+            return ()
+        return tuple(kind for kind in self.request.augment or AUGMENT if kind != "none")
 
     def _steps(self, affordable: float, most: int) -> tuple[int, str]:
         """Steps for a rung of `most` epochs when so many fit into what is left."""
@@ -200,7 +217,8 @@ class _Tuning:
         rate = (None if auto else request.rate) or mlp.RATE
         split = request.group or request.time or self.learn > heads.MOST_ROWS
         folds = heads.how_many_folds(self.learn) if self.learn > 3 and not split else 0
-        made = Tuning("mlp", steps, batch, rate, hidden=mlp.HIDDEN * width, folds=folds)
+        hidden = request.hidden or min(mlp.HIDDEN * width, mlp.MOST)
+        made = Tuning("mlp", steps, batch, rate, hidden=hidden, folds=folds)
         target = self.table.labels.encode(self.table.train.take(np.arange(batch)))
         pace = mlp.pace(self.start.task, made, target, width, self.machine)
         seconds = steps * (1 + auto * 1.1 + max(0, folds - 1)) / pace  # the last time on the judging rows as well
@@ -208,8 +226,10 @@ class _Tuning:
             self._why.append(("mlp", "left out", f"it takes {seconds:.0f} s and {max(0.0, left):.0f} s are left"))
             return None
         told = f"; {folds} folds are judged by one that never saw them" if folds else ""
-        self._why.append(("mlp", f"{steps:,} steps of {batch}", f"{why}, {made.hidden:,} hidden units, {mlp.HIDDEN} for each "
-                          f"of the features' numbers{told}; rate {rate:g}"))  # fmt: skip
+        many = "as asked" if request.hidden else f"for features of {width:,} numbers"
+        self._why.append(
+            ("mlp", f"{steps:,} steps of {batch}", f"{why}, {hidden:,} hidden units, {many}{told}; rate {rate:g}")
+        )
         return replace(made, seconds=seconds)
 
     def _contrast(self) -> Tuning:

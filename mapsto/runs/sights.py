@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mapsto.core import random
-from mapsto.core.contracts import Batch, Encoder, Objective
+from mapsto.core.contracts import Batch, Encoder
 from mapsto.core.machine import Machine
 from mapsto.engine import infer as inference
 from mapsto.engine.drive import Look
 from mapsto.engine.watch import Past
 from mapsto.metrics import features
+from mapsto.objectives.views import Views
 from mapsto.runs import alarms
 from mapsto.runs.config import PretrainConfig
 
@@ -47,13 +48,13 @@ class _Shown(Protocol):
 class Looker:
     """Looks at a run: held-out loss, how features lie, and what neighbours say of the folders."""
 
-    def __init__(self, data: _Shown, encoder: Encoder, objective: Objective, machine: Machine) -> None:
+    def __init__(self, data: _Shown, encoder: Encoder, objective: Views, machine: Machine) -> None:
         self._data, self._encoder, self._objective, self._machine = data, encoder, objective, machine
         self._asked = np.flatnonzero(data.held)[:_ASKED]
         self._shown = self._asked[: max(2, min(data.batch, len(self._asked)))]
         learnt = np.flatnonzero(~data.held)
         self._known = np.sort(learnt[random.permutation(len(learnt), data.request.seed, "known")[:_KNOWN]])
-        self.chance = math.log(2 * len(self._shown) - 1)
+        self.choices = objective.choices(len(self._shown))
 
     def __call__(self, past: Past) -> Look:
         """Figures, the deciding one first; alarms that were not raised before."""
@@ -78,14 +79,14 @@ class Looker:
 
     def _features(self, rows: NDArray[np.int64]) -> Tensor:
         return inference.collect(lambda batch: self._encoder(batch).pooled, lambda at: self._data.encode(rows[at]), len(rows),
-                                 self._machine, positions=256, window=256)  # fmt: skip
+                                 self._machine, positions=1 << 14, window=256)  # fmt: skip
 
 
-def table(found: Mapping[str, float], untaught: Mapping[str, float], chance: float, width: int) -> dict[str, Any]:
+def table(found: Mapping[str, float], untaught: Mapping[str, float], choices: int, width: int) -> dict[str, Any]:
     """Held-out figures beside chance and beside those of random weights."""
-    loss = -found["log_likelihood"]
-    lines = [f"held-out loss\t{loss:.4f} nats a view, of {math.exp(chance) + 1:.0f} views; by chance {chance:.4f}",
-             f"accuracy\t{found['accuracy']:.4f} of the views are told from all others; by chance {math.exp(-chance):.4f}"]  # fmt: skip
+    loss, chance = -found["log_likelihood"], math.log(choices)
+    lines = [f"held-out loss\t{loss:.4f} nats a view; by chance {chance:.4f}, the log of {choices:,}",
+             f"accuracy\t{found['accuracy']:.4f} of the views are told from {choices - 1:,} others; by chance {1 / choices:.4f}"]  # fmt: skip
     if "knn" in found:
         lines.append(
             f"neighbours\t{found['knn']:.4f} have the folder of their nearest; with random weights {untaught['knn']:.4f}"

@@ -137,14 +137,14 @@ def _reasons(request: PretrainConfig, made: Size, tied: bool, table: int, blocks
     """Why each value is what it is."""
     objective, recipe, settings = request.objective, request.recipe, made.settings
     reasons: tuple[Reason, ...] = (
-        ("shape", _NETS[request.encoder].format(**made.encoder),
+        ("shape", _NETS[request.net].format(**made.encoder),
          f"size {request.size}; {made.parameters / 1e6:.1f} M parameters, {table / 1e6:.1f} M of them in the table of words"),
         ("blocks", *_blocks(request)),
         ("output layer", "tied" if tied else "its own",
          "the table of words is more than a fifth of the blocks" if 5 * table > blocks else
          "as the classic models have it" if tied else "the table of words is small beside the blocks"),
         ("context", f"{made.context} tokens", "attention then takes less time than the linear layers"
-         if request.encoder == "transformer" else "as a transformer of this size reads"),
+         if request.net == "transformer" else "as a transformer of this size reads"),
         ("batch", f"{made.batch:,} tokens", "small batches learn most per token"
          + ("" if objective == "causal" else "; larger than a causal one, since few tokens are asked for")),
         ("rate", f"{settings.rate:.2g}, {settings.optimiser}", "as asked" if request.rate else _RATES[settings.optimiser]),
@@ -156,8 +156,8 @@ def _reasons(request: PretrainConfig, made: Size, tied: bool, table: int, blocks
 
 
 def _blocks(request: PretrainConfig) -> tuple[str, str]:
-    if request.encoder != "transformer":
-        return request.encoder, _WHY[request.encoder]
+    if request.net != "transformer":
+        return request.net, _WHY[request.net]
     return request.recipe, _WHY[request.recipe].format(twin="GPT-2" if request.objective == "causal" else "BERT")
 
 
@@ -181,12 +181,12 @@ _RATES = {
 def _net(request: PretrainConfig, width: int, depth: int, head: int) -> tuple[dict[str, Any], int]:
     """The encoder's arguments beside vocabulary, width and limit, and how many parameters its blocks have."""
     attention = {"attention": "causal", "pooling": "last"} if request.objective == "causal" else {"attention": "full"}
-    if request.encoder == "recurrent":
+    if request.net == "recurrent":
         depth, ways = request.depth or max(1, depth // 2), 1 if request.objective == "causal" else 2
         inner = 2 * width if ways == 1 else 2 * (5 * width // 4)
         each = 4 * inner * (width + inner // ways) + inner * width
         return {"depth": depth, "inner": inner, **attention}, depth * each
-    if request.encoder == "convnet":
+    if request.net == "convnet":
         depth = request.depth or 2 * depth
         return {"depth": depth, "kernel": 3, **attention}, depth * 6 * width**2
     depth = request.depth or depth
@@ -226,18 +226,16 @@ def _horizon(objective: str, parameters: int, corpus: int) -> tuple[int, str]:
 
 
 def _check(request: PretrainConfig, width: int, head: int, context: int, batch: int) -> None:
-    faults, transformer = [], request.encoder == "transformer"
+    faults, transformer = [], request.net == "transformer"
     if request.units and request.objective == "causal":
         faults.append("units: causal asks for every token; leave units out, or take masked, permuted or denoise")
     if request.nsp and request.objective != "masked":
         faults.append(f"nsp belongs to the objective masked, not to {request.objective}; leave one of them out")
     if not transformer and request.objective in ("permuted", "denoise"):
-        faults.append(f"objective {request.objective!r} demands an encoder that obeys a mask, which {request.encoder!r} does "
+        faults.append(f"objective {request.objective!r} demands an encoder that obeys a mask, which {request.net!r} does "
                       "not; take transformer")  # fmt: skip
     if request.recipe == "classic" and not transformer:
-        faults.append(
-            f"recipe 'classic' is that of BERT and GPT-2, which encoder {request.encoder!r} is not; leave it out"
-        )
+        faults.append(f"recipe 'classic' is that of BERT and GPT-2, which encoder {request.net!r} is not; leave it out")
     if transformer and width % head:
         faults.append(f"width must be a multiple of {head}, the width of a head, got {width}")
     if batch < context:

@@ -115,7 +115,7 @@ class Text:
         if self.start is not None:
             return self.start.made()
         random.seed_torch(self.request.seed, "start")
-        encoder, spec = ENCODERS.load(self.request.encoder)(**self.size.encoder), dict(self.size.objective)
+        encoder, spec = ENCODERS.load(self.request.net)(**self.size.encoder), dict(self.size.objective)
         if self.table is not None:
             self.table.write(encoder, self.request.seed)
         if self.request.objective != "causal":

@@ -1,4 +1,4 @@
-"""An encoder from pictures that nobody has labelled: what simclr does otherwise than the objectives of text.
+"""An encoder from pictures that nobody has labelled: what simclr and moco do otherwise than the objectives of text.
 
     read and decode the pictures once → plan → learn → judge on held-out pictures → save
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mapsto.codecs.image import ImageCodec
 from mapsto.core import files, random
-from mapsto.core.contracts import Batch, Encoder, Objective
+from mapsto.core.contracts import Batch, Encoder
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.durations import Duration
 from mapsto.core.errors import ConfigError, DataError
@@ -31,11 +31,14 @@ from mapsto.data.corpus import heldout
 from mapsto.data.loader import Loader
 from mapsto.data.rows import Rows, load
 from mapsto.data.source import open_source
+from mapsto.encoders.patches import Patches
 from mapsto.encoders.resnet import Resnet
 from mapsto.engine.drive import Noted, drive
 from mapsto.engine.loop import Run, Settings
 from mapsto.media import pictures
+from mapsto.objectives.moco import MoCo, size_of
 from mapsto.objectives.simclr import SimCLR
+from mapsto.objectives.views import Views
 from mapsto.runs import events, pretrain, sights
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.events import Judged, Progress, Stream
@@ -43,11 +46,11 @@ from mapsto.runs.plan import Reason
 from mapsto.runs.pretrain import Plan
 
 SIZES = {
-    "tiny": (256, 4, 64),
-    "small": (512, 8, 128),
-    "base": (512, 16, 224),
+    "resnet": {"tiny": (256, 4, 64), "small": (512, 8, 128), "base": (512, 16, 224)},
+    "patches": {"tiny": (192, 6, 64), "small": (384, 8, 128), "base": (768, 12, 224)},
 }  # width, blocks, the most pixels of an edge
 BATCH, RATE, EPOCHS = 256, 1e-3, 100
+QUEUE = 4096  # keys of moco, or a quarter of the pictures where they are fewer: else it asks for what is in its queue
 _LEAST = 16  # pictures of a batch, of which each is told from the others
 _LOOKS = 20
 
@@ -103,16 +106,19 @@ class Pictures:
     def encode(self, rows: NDArray[np.int64]) -> Batch:
         """Some pictures, each with its number."""
         shown = torch.from_numpy(self.pixels[rows]).permute(0, 3, 1, 2)
-        return {"pixels": shown, "number": torch.from_numpy(rows), "lengths": torch.ones(len(rows), dtype=torch.long)}
+        lengths = torch.from_numpy(self.codec.lengths(range(len(rows))))
+        return {"pixels": shown, "number": torch.from_numpy(rows), "lengths": lengths}
 
-    def made(self) -> tuple[Encoder, Objective]:
+    def made(self) -> tuple[Encoder, Views]:
         """The encoder and the objective before the first step."""
-        width, depth, _ = SIZES[self.request.size]
         random.seed_torch(self.request.seed, "start")
-        encoder = Resnet(width=self.request.width or width, depth=self.request.depth or depth, size=self.codec.size)
-        return encoder, SimCLR(encoder.width)
+        encoder = _net(self.request, self.codec)
+        if self.request.objective == SimCLR.name:
+            return encoder, SimCLR(encoder.width, more=self.request.augment or ())
+        queue = max(self.batch, min(QUEUE, int((~self.held).sum()) // 4))
+        return encoder, MoCo(encoder.width, size_of(encoder), queue=queue, more=self.request.augment or ())
 
-    def run(self, encoder: Encoder, objective: Objective, steps: int | Duration, machine: Machine) -> Run:
+    def run(self, encoder: Encoder, objective: Views, steps: int | Duration, machine: Machine) -> Run:
         """The run of so many steps."""
         settings = Settings(steps, rate=self.request.rate or RATE, schedule="cosine", warmup=Duration(0.05, "fraction"),
                             decay=1e-4, seed=self.request.seed)  # fmt: skip
@@ -126,7 +132,22 @@ def read(request: PretrainConfig) -> Pictures:
     Raises:
         DataError, ConfigError, OutputError: as their names say.
     """
-    if len(request.data) > 1:
+    rows, codec = found(request)
+    if len(rows) < 2 * _LEAST:
+        raise DataError(
+            f"{rows.where}: {len(rows):,} pictures, where each is to be told from others; give at least {2 * _LEAST}"
+        )
+    held = heldout(rows.keys, request.held, request.seed)
+    return Pictures(request, rows, codec, _decoded(rows, codec), held)
+
+
+def found(request: PretrainConfig) -> tuple[Rows, ImageCodec]:
+    """The pictures of a request, and how they are decoded.
+
+    Raises:
+        DataError, ConfigError: as their names say.
+    """
+    if len(request.data) != 1:
         raise ConfigError(f"data: expected one folder or table of pictures, got {len(request.data)}; put them into one")
     source = open_source(request.data[0], "data")
     columns = infer(source, image=request.image, target=source.target)
@@ -134,14 +155,19 @@ def read(request: PretrainConfig) -> Pictures:
         raise ConfigError(f"objective {request.objective!r} learns from pictures, and {source.name} holds {columns.modality}; name a "
                           "folder of pictures or a column with --image, or choose an objective of text")  # fmt: skip
     rows = load(source, columns, "data")
-    if len(rows) < 2 * _LEAST:
-        raise DataError(
-            f"{rows.where}: {len(rows):,} pictures, where each is to be told from others; give at least {2 * _LEAST}"
-        )
-    most = SIZES[request.size][2]
-    codec = ImageCodec(request.pixels or min(most, _usual(rows)))
-    held = heldout(rows.keys, request.held, request.seed)
-    return Pictures(request, rows, codec, _decoded(rows, codec), held)
+    most = SIZES[request.net][request.size][2]
+    size = request.pixels or min(most, _usual(rows))
+    return rows, ImageCodec(size, tile=max(4, size // 8) if request.net == Patches.name and size < 128 else 16)
+
+
+def _net(request: PretrainConfig, codec: ImageCodec) -> Encoder:
+    """The encoder of the request, drawn from torch's generator."""
+    usual, blocks, _ = SIZES[request.net][request.size]
+    width, depth = request.width or usual, request.depth or blocks
+    if request.net == Resnet.name:
+        return Resnet(width=width, depth=depth, size=codec.size)
+    heads = next(heads for heads in range(max(1, width // 64), 0, -1) if width % heads == 0)
+    return Patches(patch=codec.tile, width=width, depth=depth, heads=heads, inner=4 * width)
 
 
 def _usual(rows: Rows) -> int:
@@ -153,7 +179,7 @@ def _usual(rows: Rows) -> int:
 
 def _decoded(rows: Rows, codec: ImageCodec) -> NDArray[np.uint8]:
     """(n, S, S, 3) pixels of all rows, mapped from the file that holds them."""
-    key = hashlib.sha256(json.dumps([rows.fingerprint, codec.spec()], sort_keys=True).encode()).hexdigest()[:32]
+    key = hashlib.sha256(json.dumps([rows.fingerprint, codec.size, codec.resample]).encode()).hexdigest()[:32]
     place, shape = files.cache_folder("pixels", f"{key}.npy"), (len(rows), codec.size, codec.size, 3)
     if not place.is_file():
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -188,16 +214,22 @@ def derived(request: PretrainConfig, data: Pictures) -> Plan:
     count = sum(p.numel() for p in encoder.parameters())
     passes = steps * data.batch / int((~data.held).sum())
     reasons: tuple[Reason, ...] = (
-        ("shape", f"{len(encoder.depths)} blocks up to {encoder.width} wide", f"size {request.size}; {count / 1e6:.1f} M parameters"),
+        ("shape", f"{len(encoder.depths)} blocks, {encoder.width} wide", f"{encoder.name}, size {request.size}; {count / 1e6:.1f} M parameters"),
         ("pixels", f"{data.codec.size} × {data.codec.size}", "as asked" if request.pixels else "of a usual picture, or the most of this size"),
-        ("batch", f"{data.batch:,} pictures", "two views of each, told from those of all others"),
+        ("batch", f"{data.batch:,} pictures", f"two views of each, told from {objective.choices(data.batch) - 1:,} others"),
         ("rate", f"{run.settings.rate:g}, adamw", "as asked" if request.rate else "of Adam in small nets; falls along a cosine"),
         ("precision", machine.precision, machine.reasons[-1]),
         ("pace", f"{pace * data.batch:,.0f} pictures/s", "measured on these pictures, both views of each"),
         ("length", f"{steps:,} steps", f"{passes:.1f} passes over the pictures"),
     )  # fmt: skip
     marks = data.fingerprints()
-    memory = 16.0 * count + 6e8 + 2 * data.batch * data.codec.size**2 * encoder.width * 4.0
+    state = sum(value.nbytes for value in objective.state_dict().values())
+    kept = (
+        16 * len(encoder.depths) * int(data.codec.lengths([0])[0])
+        if request.net == Patches.name
+        else data.codec.size**2
+    )
+    memory = 16.0 * count + 3.0 * state + 6e8 + 2 * data.batch * kept * encoder.width * 4.0
     return Plan(machine, marks["data"], marks["codec"], steps, budget=budget, seconds=steps / pace, memory=memory,
                 reasons=reasons)  # fmt: skip
 
@@ -222,7 +254,7 @@ class Learning(pretrain.Learning):
                 continue
             shown, seconds, left = shown + event.examples // 2, seconds + event.seconds, end - event.index
             yield Progress(name, event.index, end, event.loss, 1 / event.seconds, "steps", left * event.seconds)
-        table = sights.table(looker.figures(), untaught, looker.chance, encoder.width)
+        table = sights.table(looker.figures(), untaught, looker.choices, encoder.width)
         yield Judged(tuple(table["lines"]), table)
         mapping = Composed(self.data.codec, encoder.eval(), None)
         examples = self.data.codec.decode(self.data.encode(np.flatnonzero(self.data.held)[:4]))

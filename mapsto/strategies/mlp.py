@@ -33,6 +33,7 @@ from mapsto.tasks.classify import Classify
 
 LEAST = 1000  # rows below which there is little for a hidden layer to learn
 HIDDEN = 2  # units, in widths of the encoder: BERT's feed-forward holds them, so that the model can be exported
+MOST = 2048  # units, however wide the features
 EPOCHS, BATCH, RATE = 12, 512, 4e-3  # measured on MiniLM's features of BANKING77
 
 

@@ -24,7 +24,8 @@ from mapsto.engine.drive import Look, Noted, Watch, drive
 from mapsto.engine.loop import Run, Settings
 from mapsto.nn import hearing
 from mapsto.nn.pooling import pool
-from mapsto.objectives.heard import Heard
+from mapsto.objectives import varied
+from mapsto.objectives.varied import KINDS, Varied
 from mapsto.strategies import freeze, lowrank
 from mapsto.strategies.job import Candidate, Indices, Job, copied
 
@@ -43,6 +44,7 @@ class Tuning:
     hidden: int = option(0, least=0, help="units of the hidden layer of 'mlp'")
     folds: int = option(0, least=0, help="parts of the rows that an 'mlp' judges which never saw them; 0: none")
     rank: int = option(8, least=1, help="rank of the LoRA matrices")
+    augment: tuple[str, ...] = option((), choices=KINDS, help="how pictures are varied")
     cached: bool = option(False, help="whether what the untouched blocks make is kept")
     looks: int = option(4, least=1, help="how often validation looks, evenly over the run")
     stop: int | None = option(None, least=1, help="the step at which the budget ended the run before its time")
@@ -121,7 +123,7 @@ def tune(
     assert start.task is not None
     encoder, task = copied(start.encoder), copied(start.task)
     handle = lowrank.adapt(encoder, plan.rank, job.seed) if plan.rung == "lora" else None
-    moving, learns, learn, judge = _heard(job, plan, encoder, task, below)
+    moving, learns, learn, judge = _arranged(job, plan, encoder, task, below)
     loader = Loader(learn, len(job.learn), plan.batch, job.seed, job.positions, purpose=plan.rung,
                     window=job.codec.window)  # fmt: skip
     settings = Settings(steps=plan.steps, rate=plan.rate, warmup=Duration(0.1, "fraction"), seed=job.seed)
@@ -145,7 +147,7 @@ def tune(
     return Candidate(plan.rung, made, found, None, {"steps": run.index}, extras)
 
 
-def _heard(
+def _arranged(
     job: Job, plan: Tuning, encoder: Encoder, task: Any, below: Mapping[str, Batch] | None
 ) -> tuple[Encoder, Objective, infer.Encode, infer.Encode]:
     """What is run, what it learns, and how the rows to learn and to judge from are encoded."""
@@ -157,10 +159,19 @@ def _heard(
             return Above(encoder), task, learn, judge
         assert isinstance(encoder, Staged)
         return Upper(encoder, len(encoder.depths) - (plan.layers or 1)), task, learn, judge
+    change = _change(job, plan, task)
+    return (encoder, task, learn, judge) if change is None else (encoder, Varied(task, change), _numbered(learn), judge)
+
+
+def _change(job: Job, plan: Tuning, task: Any) -> varied.Change | None:
+    """How examples are varied while they are learnt from."""
+    if plan.augment:
+        return varied.pictures(plan.augment)
     if job.codec.modality != "audio" or plan.rung == "frozen":
-        return encoder, task, learn, judge
-    speed = hearing.SPEED if task.reads == "rows" else 0.0  # what is said stays the same, who says it may not
-    return encoder, Heard(task, speed), _numbered(learn), judge
+        return None
+    return varied.recordings(
+        hearing.SPEED if task.reads == "rows" else 0.0
+    )  # what is said stays the same, who says it may not
 
 
 def _rules(plan: Tuning, encoder: Encoder) -> freeze.Rules:

@@ -79,6 +79,11 @@ MADE: dict[str, dict[str, dict[str, Any]]] = {
     },
     "words": {weighting: {"vocabulary": 50, "width": 24, "weighting": weighting} for weighting in ("mean", "sif")},
     "resnet": {"small": {"width": 24, "depth": 4, "size": 12}, "large": {"width": 24, "depth": 4, "size": 96}},
+    "patches": {
+        "squares": {"patch": 4, "width": 24, "depth": 2, "heads": 3, "inner": 40},
+        "uneven": {"patch": 5, "width": 24, "depth": 2, "heads": 2, "inner": 40, "pooling": "cls", "dropout": 0.2},
+    },
+    "vgg": {"small": {"size": 12, "layers": [8, 16, "M", 24]}},
     "module": {"convolutions": {"graph": GRAPH, **COLOURS}},
     "hub-audio": {
         kind: {"config": {"model_type": kind, **SOUNDS[kind]}, "extractor": EXTRACTORS[kind]} for kind in SOUNDS
@@ -147,7 +152,7 @@ def batch(encoder: Encoder) -> Batch:
         make = torch.Generator().manual_seed(1)
         return {
             "pixels": torch.randint(0, 256, (6, 3, 12, 12), dtype=torch.uint8, generator=make),
-            "lengths": torch.ones(6).long(),
+            "lengths": torch.full((6,), (12 // encoder.spec().get("patch", 12)) ** 2),
         }
     if "numbers" in encoder.needs:
         sizes, make = encoder.spec().get("sizes", [5, 5]), torch.Generator().manual_seed(1)

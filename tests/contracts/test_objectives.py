@@ -21,10 +21,13 @@ from mapsto.encoders.transformer import Transformer
 from mapsto.engine.loop import Run, Settings, attention, fields
 from mapsto.nn.mel import Bands
 from mapsto.objectives import OBJECTIVES
+from mapsto.objectives.moco import size_of
 
 V, D, ROWS = 60, 16, 12
 MASKED = {"vocabulary": V, "width": D, "mask": 3, "special": [0, 1, 2]}
 INNER = list(range(40, V))
+NET = {"width": 64, "depth": 4, "size": 16}
+VIEWS = ("simclr", "moco")  # of pictures
 
 # name: (menu line, keyword arguments, attention, chance loss, whether examples are apart)
 MADE: dict[str, tuple[str, dict[str, Any], str, Callable[[Batch], float], bool]] = {
@@ -47,9 +50,10 @@ MADE: dict[str, tuple[str, dict[str, Any], str, Callable[[Batch], float], bool]]
                lambda b: float(Bands(1000, 4)(b["signal"], b["lengths"]).abs().mean()), True),
     "align": ("align", {}, "full", lambda b: math.log(len(b["lengths"])), False),
     "simclr": ("simclr", {"width": 64, "projection": 16}, "full", lambda b: math.log(2 * len(b["lengths"]) - 1), False),
+    "moco": ("moco", {"width": 64, "size": size_of(Resnet(**NET)), "projection": 16, "queue": 60}, "full", lambda b: math.log(61), False),
 }  # fmt: skip
 
-OTHERS = ("columns", "speech", "simclr", "align")  # which learn from no texts alone
+OTHERS = ("columns", "speech", "align", *VIEWS)  # which learn from no texts alone
 
 
 @pytest.fixture(params=MADE)
@@ -61,8 +65,8 @@ def made(name: str, seed: int = 0) -> tuple[Objective, Encoder]:
     line, arguments, kind, _, _ = MADE[name]
     seed_torch(seed, "objective")
     encoder: Encoder = Transformer(vocabulary=V, width=D, depth=2, heads=2, inner=24, limit=40, attention=kind)
-    if name == "simclr":
-        encoder = Resnet(width=64, depth=4, size=16)
+    if name in VIEWS:
+        encoder = Resnet(**NET)
     if name == "speech":
         encoder = Speech(rate=1000, mels=4, width=D, depth=2, heads=2, inner=24)
     if name == "columns":
@@ -86,7 +90,7 @@ def given(name: str, rows: int = ROWS, seed: int = 0) -> Batch:
             "lengths": torch.ones(rows).long(),
             **{m: {**part, "owners": torch.arange(rows)} for m, part in parts.items()},
         }
-    if name != "simclr":
+    if name not in VIEWS:
         return texts(rows, seed)
     make = generator(seed, "pictures")
     edges = torch.linspace(-1, 1, 16)
@@ -173,7 +177,7 @@ def test_corrupt_is_pure(name: str) -> None:
 def test_starts_at_chance(name: str) -> None:
     objective, encoder = made(name)
     batch = given(name, 200)
-    if name == "simclr":
+    if name in VIEWS:
         batch["pixels"] = torch.zeros_like(batch["pixels"])  # black, however lit: nothing to tell apart
     if name == "align":
         batch["image"]["pixels"] = torch.zeros_like(batch["image"]["pixels"])
@@ -237,6 +241,8 @@ def test_no_target_leaks(name: str) -> None:
 
 def test_nothing_to_learn_from_is_a_loss_of_nothing(name: str) -> None:
     objective, encoder = made(name)
+    if name == "moco":
+        pytest.skip("one picture alone is told from those before it")
     batch = {"ids": torch.tensor([2, 2]), "lengths": torch.tensor([1, 1]), "target": torch.tensor([0, 1])}
     batch |= {"follows": torch.tensor([0, 1]), "types": torch.tensor([0, 0])}
     batch = given(name, 1) if name in OTHERS else batch
@@ -252,7 +258,7 @@ def test_nothing_to_learn_from_is_a_loss_of_nothing(name: str) -> None:
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 def test_learns(name: str, optimiser: str) -> None:
     objective, encoder = made(name)
-    rate = 0.03 if optimiser == "muon" and name != "simclr" else 0.01  # its net has no matrices for Muon
+    rate = 0.03 if optimiser == "muon" and name not in VIEWS else 0.01  # its net has no matrices for Muon
     settings = Settings(80, rate=rate, schedule="constant", optimiser=optimiser, decay=0.0)
     run = Run(
         objective,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 import tones
 from photos import folder, stripes
+from PIL import Image
 
 from mapsto.core.errors import ConfigError, DataError
+from mapsto.data import blobs
 from mapsto.data.audit import audit
 from mapsto.data.columns import infer
 from mapsto.data.rows import Rows, load
 from mapsto.data.source import open_source
+from mapsto.media import pictures
 
 
 def read(place: Any, **options: Any) -> Rows:
@@ -55,6 +59,50 @@ def test_what_is_no_picture_is_counted_and_left_out(tmp_path: Path) -> None:
     for words in ("files left out that are no pictures: 1 ('.txt')", "links left out: 2", "no picture in 'nothing'",
                   "2 unreadable pictures skipped", "broken.png: damaged", "empty.png: 0 bytes"):  # fmt: skip
         assert words in said
+
+
+def test_odd_files_and_folders_are_said(tmp_path: Path) -> None:
+    root = folder(tmp_path / "photos", 3)
+    (root / "lying" / "other.png").write_bytes(b"\xff\xd8\xff" + b"no picture behind its first bytes")
+    (root / "lying" / "drawing.png").write_bytes(b'<svg xmlns="http://www.w3.org/2000/svg"/>')
+    jpeg = Image.fromarray(pictures.pixels(stripes("lying", 5), 24))
+    jpeg.save(root / "lying" / "really.png", "JPEG")  # what it is tells, not what it is called
+    (root / "lying" / "drawing.svg").write_text("<svg/>")
+    (root / "alone").mkdir()
+    (root / "alone" / "one.png").write_bytes(stripes("lying", 40))
+    (root / "lying" / "home.png").symlink_to(root / "standing" / "000.png")  # leads out of its folder, not of the whole
+    (root / "lying" / "loop").symlink_to(root)
+    (root / "lying" / "gone.png").symlink_to(root / "nowhere.png")
+    os.mkfifo(root / "lying" / "pipe.png")
+    rows = read(root)
+    assert len(rows) == 9
+    said = "\n".join(rows.facts)
+    for words in ("a single picture in 'alone'", "('.svg')", "links left out: 1", "unreadable pictures skipped",
+                  "drawing.png: no picture of a known kind"):  # fmt: skip
+        assert words in said
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_files_that_may_not_be_read_are_counted(tmp_path: Path) -> None:
+    root = folder(tmp_path / "photos", 3)
+    (root / "lying" / "000.png").chmod(0)
+    rows = read(root)
+    assert len(rows) == 5
+    assert any("000.png: Permission denied" in fact for fact in rows.facts)
+
+
+def test_a_file_that_the_system_denies_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, real = folder(tmp_path / "photos", 3), blobs.read
+
+    def denied(path: Path) -> bytes:
+        if path.name == "000.png" and path.parent.name == "lying":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(blobs, "read", denied)
+    rows = read(root)
+    assert len(rows) == 5
+    assert any("000.png: Permission denied" in fact for fact in rows.facts)
 
 
 def test_flat_folders_and_mixed_ones(tmp_path: Path) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,6 +102,62 @@ def test_odd_shapes_take_no_more_memory_than_others(shape: tuple[int, int]) -> N
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize(
+    "kind", ["jpeg", "opaque alpha", "palette", "clear palette", "16-bit", "turned", "turned jpeg"]
+)
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
+def test_large_pictures_are_made_coarser_on_the_way_and_look_the_same(
+    kind: str, fit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = PICTURE.resize((390, 260), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = {
+        "jpeg": lambda: saved(wide, "JPEG", quality=95), "opaque alpha": lambda: saved(wide.convert("RGBA"), "PNG"),
+        "palette": lambda: saved(wide.quantize(64), "PNG"), "clear palette": lambda: saved(wide.quantize(64), "PNG", transparency=3),
+        "16-bit": lambda: saved(Image.fromarray(np.asarray(wide.convert("L")).astype(np.uint16) * 257), "PNG"),
+        "turned": lambda: saved(wide, "PNG", exif=exif), "turned jpeg": lambda: saved(wide, "JPEG", quality=95, exif=exif),
+    }[kind]()  # fmt: skip
+    usual, seen = pictures.pixels(content, 24, fit), pictures.look(content)
+    monkeypatch.setattr(pictures, "_WHOLE", 5000)
+    coarser = pictures.pixels(content, 24, fit)
+    assert np.abs(coarser.astype(int) - usual).max() <= 24 if "palette" in kind else 8
+    assert np.abs(coarser.astype(int) - usual).mean() <= 2
+    assert (pictures.look(content) ^ seen).bit_count() <= 4
+
+
+_CHILD = """
+import resource, sys
+from mapsto.media import pictures
+from pathlib import Path
+place = Path(sys.argv[1])
+small = (place / "small.png").read_bytes()
+pictures.pixels(small, 64), pictures.look(small)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+content = (place / "large").read_bytes()
+pictures.pixels(content, 2048)
+pictures.look(content)
+pictures.pixels(content, 64, "stretch")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.parametrize("kind", ["PNG with alpha", "PNG of 16 bits", "TIFF", "WEBP", "CMYK JPEG", "narrow PNG"])
+def test_the_largest_pictures_take_less_than_512_mb(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "small.png").write_bytes(saved(PICTURE, "PNG"))
+    content = {
+        "PNG with alpha": lambda: saved(Image.new("RGBA", (8000, 4000), (9, 99, 200, 77)), "PNG", compress_level=1),
+        "PNG of 16 bits": lambda: saved(Image.fromarray(np.full((4000, 8000), 999, np.uint16)), "PNG", compress_level=1),
+        "TIFF": lambda: saved(Image.new("RGBA", (8000, 4000), (9, 99, 200, 77)), "TIFF", compression="tiff_lzw"),
+        "WEBP": lambda: saved(Image.new("RGBA", (8000, 4000), (9, 99, 200, 77)), "WEBP", lossless=True, quality=0, method=0),
+        "CMYK JPEG": lambda: saved(Image.new("CMYK", (10_000, 8000), (9, 99, 200, 77)), "JPEG"),
+        "narrow PNG": lambda: saved(Image.new("RGBA", (320, 100_000), (9, 99, 200, 77)), "PNG", compress_level=1),
+    }[kind]()  # fmt: skip
+    (tmp_path / "large").write_bytes(content)
+    done = subprocess.run([sys.executable, "-c", _CHILD, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 512
+
+
 def test_a_look_is_shared_by_copies_of_another_size_and_not_by_others() -> None:
     draw = np.random.default_rng(0)
     blobs = [
@@ -116,11 +175,15 @@ def test_a_look_is_shared_by_copies_of_another_size_and_not_by_others() -> None:
 
 JPEG = saved(PICTURE.resize((200, 200)), "JPEG", quality=90)
 PNG = saved(PICTURE.resize((200, 200)), "PNG")
+WEBP = saved(PICTURE.resize((200, 200)), "WEBP", lossless=True)
+TIFF = saved(PICTURE.resize((200, 200)), "TIFF", compression="tiff_lzw")
+GIF = saved(PICTURE.resize((200, 200)).quantize(64), "GIF")
+CUT = {"JPEG": JPEG, "PNG": PNG, "WEBP": WEBP, "TIFF": TIFF, "GIF": GIF}
 
 
-def bomb() -> bytes:
-    """A few bytes that claim 400 million pixels."""
-    head = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+def bomb(edge: int) -> bytes:
+    """A few bytes that claim so many pixels along each edge."""
+    head = struct.pack(">IIBBBBB", edge, edge, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
@@ -133,14 +196,15 @@ BAD: dict[str, tuple[bytes, str]] = {
     "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>', "no picture of a known kind"),
     "XML": (b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>', "no picture of a known kind"),
     "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture of a known kind"),
-    "a bomb": (bomb(), "the 80,000,000 that are decoded"),
+    "a bomb": (bomb(20_000), "the 32,000,000 pixels that are decoded"),
+    "a small bomb": (bomb(6000), "6,000 × 6,000 pixels, more than the 32,000,000 that are decoded"),
     "a PNG of noise": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), ""),
     "a GIF's head": (b"GIF89a", ""),
     "a TIFF's head": (b"II*\0\x08\0\0\0", ""),
     "a BMP's head": (b"BM" + bytes(20), ""),
     "a WEBP's head": (b"RIFF\x1a\0\0\0WEBPVP8 ", ""),
-} | {f"JPEG cut at {i} of 10": (JPEG[: max(1, len(JPEG) * i // 10)], "") for i in range(10)} | {
-    f"PNG cut at {i} of 10": (PNG[: max(1, len(PNG) * i // 10)], "") for i in range(10)
+} | {
+    f"{kind} cut at {i} of 20": (whole[: max(1, len(whole) * i // 20)], "") for kind, whole in CUT.items() for i in range(20)
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import numpy as np
 import pytest
 from photos import folder, stripes
 from runs import same, stop
+from safetensors.torch import load_file
 
 import mapsto
 from mapsto.cli.main import main
 from mapsto.core import config
 from mapsto.core.errors import ConfigError, OutputError
 from mapsto.runs import pretrain
-from mapsto.runs.config import PretrainConfig
+from mapsto.runs.config import PICTURES, PretrainConfig
 from mapsto.runs.events import Found, Judged, Planned
 
 SMALL = {"objective": "simclr", "width": 32, "batch": 16, "budget": "12 steps", "held": 0.2, "rate": 3e-3}
@@ -36,17 +38,24 @@ def stream(photos: Path, **options: Any) -> Any:
     return pretrain.run(config.fill(PretrainConfig, values))
 
 
-def test_pictures_teach_an_encoder_that_transfers(photos: Path, tmp_path: Path) -> None:
+both = pytest.mark.parametrize("objective", PICTURES)
+
+
+@both
+def test_pictures_teach_an_encoder_that_transfers(objective: str, photos: Path, tmp_path: Path) -> None:
     seen: list[Any] = []
-    made = mapsto.pretrain(photos, watch=seen.append, out=str(tmp_path / "net"), **SMALL)
+    made = mapsto.pretrain(photos, watch=seen.append, out=str(tmp_path / "net"), **{**SMALL, "objective": objective})
     found, planned, judged = (next(e for e in seen if isinstance(e, kind)) for kind in (Found, Planned, Judged))
     assert any("48 pictures, decoded once to 16 × 16 pixels" in line for line in found.lines)
     assert any("2 folders" in line for line in found.lines)
     assert any(line.startswith("batch\t16 pictures") for line in planned.lines)
     figures = judged.plain
+    others = {"simclr": 2 * found.plain["held_out"] - 1, "moco": 1 + 16}[objective]
+    assert figures["chance"] == pytest.approx(math.log(others))
     assert 0 < figures["loss"] < 2 * figures["chance"]
     assert {"knn", "alignment", "uniformity", "effective_rank"} <= figures.keys()
     assert figures["untaught"]["knn"] > 0.3
+    assert not [name for name in load_file(tmp_path / "net" / "model.safetensors") if "twin" in name]
     again = mapsto.load(tmp_path / "net")
     asked = [stripes("lying", 300)]
     assert np.array_equal(again.embed(asked), made.embed(asked))
@@ -57,10 +66,11 @@ def test_pictures_teach_an_encoder_that_transfers(photos: Path, tmp_path: Path) 
     assert model.predict(asked)[0].name in ("lying", "standing")
 
 
-def test_a_stopped_run_ends_with_the_same_bytes_and_a_repeat_too(photos: Path, tmp_path: Path) -> None:
-    stop(stream(photos, out=str(tmp_path / "cut")), 5)
-    list(stream(photos, out=str(tmp_path / "cut")))
-    list(stream(photos, out=str(tmp_path / "whole")))
+@both
+def test_a_stopped_run_ends_with_the_same_bytes_and_a_repeat_too(objective: str, photos: Path, tmp_path: Path) -> None:
+    stop(stream(photos, out=str(tmp_path / "cut"), objective=objective), 5)
+    list(stream(photos, out=str(tmp_path / "cut"), objective=objective))
+    list(stream(photos, out=str(tmp_path / "whole"), objective=objective))
     same(tmp_path, "model.safetensors", "metrics.json", "metrics.jsonl", "pretext/model.safetensors")
     saved = config.read(tmp_path / "whole" / "config.yaml")
     list(pretrain.run(config.fill(PretrainConfig, {**saved, "out": str(tmp_path / "again")})))
@@ -92,7 +102,7 @@ def test_pictures_are_decoded_once(photos: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(("options", "words"), [
     ({"batch": 8}, "take at least 16"), ({"width": 20}, "multiple of 8"), ({"depth": 2}, "depth must be at least 4"),
     ({"units": "word"}, "'units' says nothing to the objective 'simclr'"), ({"source": "minilm"}, "'source' says nothing"),
-    ({"objective": "masked", "pixels": 32}, "'pixels' says nothing to the objective 'masked'; leave out, or choose 'simclr'"),
+    ({"objective": "masked", "pixels": 32}, "'pixels' says nothing to the objective 'masked'; leave out, or choose 'simclr', 'moco'"),
 ])  # fmt: skip
 def test_options_that_do_not_fit_are_said(photos: Path, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):

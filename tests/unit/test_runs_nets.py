@@ -1,0 +1,122 @@
+"""Whole runs of the other encoders of pictures, of varied pictures while a net is tuned, and of the textbooks' recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from photos import folder, stripes
+from runs import same, stop
+from safetensors.torch import save_file
+
+import mapsto
+from mapsto.core import config
+from mapsto.core.errors import ConfigError, ModelError
+from mapsto.encoders.vgg import VGG
+from mapsto.runs import transfer
+from mapsto.runs.config import TransferConfig
+from mapsto.runs.events import Planned
+
+SMALL = {
+    "objective": "moco",
+    "encoder": "patches",
+    "width": 32,
+    "depth": 2,
+    "batch": 16,
+    "budget": "8 steps",
+    "held": 0.2,
+}
+LAYERS = [8, "M", 16, "M", 16, "M"]
+
+
+@pytest.fixture(autouse=True)
+def _apart(apart: None) -> None:
+    """A cache of the test's own, float32."""
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return folder(tmp_path / "photos", 24)
+
+
+def stream(photos: Path, **options: Any) -> Any:
+    return transfer.run(config.fill(TransferConfig, {"train": str(photos), **options}))
+
+
+def test_patches_learn_and_are_a_source(photos: Path, tmp_path: Path) -> None:
+    net = str(tmp_path / "net")
+    made = mapsto.pretrain(photos, out=net, **SMALL)
+    assert made.mapping.codec.spec()["tile"] == made.mapping.encoder.spec()["patch"] == 4
+    assert mapsto.verify(net).ok
+    seen: list[Any] = []
+    model = mapsto.transfer(photos, source=net, strategy="partial", epochs=2, augment=["none"], watch=seen.append)
+    planned = next(event for event in seen if isinstance(event, Planned))
+    assert any("what lies below is computed once and kept" in line for line in planned.lines)
+    assert model.predict([stripes("lying", 300)])[0].name in ("lying", "standing")
+
+
+@pytest.mark.parametrize("strategy", ["full", "partial"])
+def test_a_stopped_run_on_varied_pictures_ends_with_the_same_bytes(strategy: str, photos: Path, tmp_path: Path) -> None:
+    net = str(tmp_path / "net")
+    mapsto.pretrain(photos, out=net, **{**SMALL, "encoder": "resnet", "depth": 4, "budget": "2 steps"})
+    options = {"source": net, "strategy": strategy, "epochs": 4, "augment": ["crop", "flip", "erase", "mixup"]}
+    cut = stream(photos, out=str(tmp_path / "cut"), **options)
+    stop((event for event in cut if getattr(event, "rung", strategy) == strategy), 5)
+    list(stream(photos, out=str(tmp_path / "cut"), **options))
+    seen = list(stream(photos, out=str(tmp_path / "whole"), **options))
+    same(tmp_path, "model.safetensors", "metrics.jsonl")
+    planned = next(event for event in seen if isinstance(event, Planned))
+    assert any("varied by crop, flip, erase, mixup" in line for line in planned.lines)
+    list(stream(photos, out=str(tmp_path / "plain"), **{**options, "augment": ["none"]}))
+    assert (tmp_path / "plain" / "model.safetensors").read_bytes() != (
+        tmp_path / "whole" / "model.safetensors"
+    ).read_bytes()
+
+
+def test_the_recipe_of_textbooks(photos: Path, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    theirs = VGG(size=24, layers=LAYERS)
+    save_file({**theirs.state_dict(), "classifier.0.weight": torch.zeros(4, 2)}, tmp_path / "vgg.safetensors")
+    made = mapsto.blank("vgg", size=24, layers=LAYERS, weights=tmp_path / "vgg.safetensors", out=tmp_path / "vgg")
+    held = made.mapping.encoder.state_dict()
+    assert all(torch.equal(value, held[name]) for name, value in theirs.state_dict().items())
+    assert made.facts.source["name"] == "vgg.safetensors"
+    model = mapsto.transfer(photos, source=str(tmp_path / "vgg"), strategy="mlp", hidden=20, epochs=5)
+    assert model.mapping.task.inner[0].weight.shape == (20, 16 * 3 * 3)
+    assert model.facts.receipt is not None
+    assert model.facts.receipt.findings == ()
+    other = mapsto.blank("vgg", size=24, layers=LAYERS).mapping.encoder.state_dict()
+    again = mapsto.blank("vgg", size=24, layers=LAYERS).mapping.encoder.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in other.items())
+
+
+@pytest.mark.parametrize(("layers", "name", "words"), [
+    ([8, "M", 24], "vgg.safetensors", "no tensors of the right shape for 'features.3.weight'"), (LAYERS, "no.safetensors", "none that can be read"),
+    (LAYERS, "text.safetensors", "none that can be read"),
+])  # fmt: skip
+def test_weights_that_do_not_fit_are_said(layers: list[Any], name: str, words: str, tmp_path: Path) -> None:
+    save_file(VGG(size=24, layers=LAYERS).state_dict(), tmp_path / "vgg.safetensors")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    with pytest.raises(ModelError, match=words):
+        mapsto.blank("vgg", size=24, layers=layers, weights=tmp_path / name)
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"strategy": "frozen", "augment": ["crop"]}, "strategy 'frozen' tunes none"), ({"augment": ["corp"]}, "did you mean 'crop'"),
+    ({"strategy": "full", "hidden": 20}, "hidden is for strategy 'mlp'"),
+])  # fmt: skip
+def test_options_that_do_not_fit_are_said(options: dict[str, Any], words: str, photos: Path, tmp_path: Path) -> None:
+    mapsto.blank("vgg", size=24, layers=LAYERS, out=tmp_path / "vgg")
+    with pytest.raises(ConfigError, match=words):
+        list(stream(photos, source=str(tmp_path / "vgg"), **options))
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"encoder": "patches", "objective": "masked"}, "encoder 'patches' does not read what the objective 'masked'"),
+    ({"encoder": "convnet"}, "take one of 'resnet', 'patches'"), ({"encoder": "patches", "width": 18}, "multiple of 4"),
+])  # fmt: skip
+def test_encoders_that_do_not_fit_are_said(options: dict[str, Any], words: str, photos: Path) -> None:
+    with pytest.raises(ConfigError, match=words):
+        mapsto.pretrain(photos, **{**SMALL, **options})
