@@ -107,17 +107,16 @@ def _stranger(word: str, known: Sequence[str]) -> str:
 
 
 def _transfer(parser: Parser) -> None:
-    parser.usage = "mapsto transfer TRAIN --target COLUMN [--from MODEL] [--test FILE] [--out FOLDER] [options]"
-    for field in options(TransferConfig):
-        _option(parser, field)
-    _dry(parser)
+    _fields(parser, TransferConfig, "TRAIN --target COLUMN [--from MODEL] [--test FILE]")
 
 
 def _pretrain(parser: Parser) -> None:
-    parser.usage = (
-        "mapsto pretrain TEXT [TEXT …] [--objective NAME] [--from MODEL] [--budget TIME] [--out FOLDER] [options]"
-    )
-    for field in options(PretrainConfig):
+    _fields(parser, PretrainConfig, "DATA [DATA …] [--objective NAME] [--from MODEL] [--budget TIME]")
+
+
+def _fields(parser: Parser, kind: type[Any], most: str) -> None:
+    parser.usage = f"{parser.prog} {most} [--out FOLDER] [options]"
+    for field in options(kind):
         _option(parser, field)
     _dry(parser)
 

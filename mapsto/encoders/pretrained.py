@@ -13,7 +13,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, final
 
 import torch
@@ -53,7 +52,6 @@ BLANK = "random weights"  # the source of a model that has none
 TOLERANCE = 1e-5  # of the largest value, in float32
 _OTHERS = {"image": pictures.load, "audio": recordings.load}
 """What a Hugging Face model reads, if not texts ↦ (folder, config, where) ↦ (Loaded, codec)."""
-_POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
 
 
 @final
@@ -104,7 +102,7 @@ def load(origin: Origin) -> Pretrained:
     plan, reason = architectures.plan(config)
     if plan is None and (what := hub.reads(config)) != "text":
         return _other(origin, config, *_OTHERS[what](origin.folder, config, where))
-    pooling, normalize, usual = _sentences(origin.folder, where)
+    pooling, normalize, usual = sources.sentences(origin.folder, where)
     route = Route("hub", reason, None)
     if plan is not None:
         own = _held(origin, plan, pooling)
@@ -288,20 +286,3 @@ def _tokenizer(origin: Origin, vocabulary: int) -> bytes:
         raise ModelError(f"source {origin.name!r}: the tokenizer's ids go up to {tokens} but the encoder has {vocabulary} "
                          "words; they do not belong together")  # fmt: skip
     return content
-
-
-def _sentences(folder: Path, where: str) -> tuple[str | None, bool, int | None]:
-    """What sentence-transformers wrote beside the model: pooling, normalisation, positions of a window."""
-
-    def read(path: Path) -> Any:
-        return json.loads(path.read_text("utf-8")) if path.is_file() else None
-
-    try:
-        modules = read(folder / "modules.json") or []
-        kinds = {str(m["type"]).rpartition(".")[2]: str(m["path"]) for m in modules}
-        pooling = read(folder / kinds["Pooling"] / "config.json") if "Pooling" in kinds else None
-        usual = (read(folder / "sentence_bert_config.json") or {}).get("max_seq_length")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
-        raise ModelError(f"{where}: its sentence-transformers files cannot be read: {fault}") from fault
-    chosen = [ours for theirs, ours in _POOLINGS.items() if (pooling or {}).get(theirs)]
-    return (chosen[0] if chosen else None), "Normalize" in kinds, usual if isinstance(usual, int) else None

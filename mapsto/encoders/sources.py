@@ -32,6 +32,7 @@ TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "s
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")  # of what reads no texts
 OWN = "mapsto.json"  # the head of a folder that Mapsto wrote
 _TEXTS = (None, "text", "words")  # codecs of texts, which need a tokenizer or a vocabulary
+_POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
 _REFUSED = (*files.PICKLED, ".h5", ".msgpack")
 
 
@@ -225,3 +226,24 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"{where}: {path.name} must hold an object, got {type(value).__name__}")
     return value
+
+
+def sentences(folder: Path, where: str) -> tuple[str | None, bool, int | None]:
+    """What sentence-transformers wrote beside the model: pooling, normalisation, positions of a window.
+
+    Raises:
+        ModelError: files that are no such thing.
+    """
+
+    def read(path: Path) -> Any:
+        return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+    try:
+        modules = read(folder / "modules.json") or []
+        kinds = {str(m["type"]).rpartition(".")[2]: str(m["path"]) for m in modules}
+        pooling = read(folder / kinds["Pooling"] / "config.json") if "Pooling" in kinds else None
+        usual = (read(folder / "sentence_bert_config.json") or {}).get("max_seq_length")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise ModelError(f"{where}: its sentence-transformers files cannot be read: {fault}") from fault
+    chosen = [ours for theirs, ours in _POOLINGS.items() if (pooling or {}).get(theirs)]
+    return (chosen[0] if chosen else None), "Normalize" in kinds, usual if isinstance(usual, int) else None

@@ -65,19 +65,9 @@ class Recordings(Unlabelled):
 
     def lines(self) -> tuple[str, ...]:
         """What there is, for people."""
-        held, rate = int(self.held.sum()), self.codec.rate
-        told = [f"{len(self.rows):,} recordings, {len(self.signal) / 50 / 60:,.1f} minutes, decoded once to {rate:,} samples a second",
-                f"{len(self.rows) - held:,} to learn from, {held:,} held out"]  # fmt: skip
-        if self.classes is not None and self.rows.labels is not None:
-            told.append(
-                f"{len(self.rows.labels.names):,} folders, by which neighbours are judged and nothing is learnt"
-            )
-        return (*self.rows.facts, *told)
-
-    def fingerprints(self) -> dict[str, str]:
-        """sha256 of what the result depends on."""
-        spec = json.dumps(self.codec.spec(), sort_keys=True).encode()
-        return {"data": self.rows.fingerprint, "codec": hashlib.sha256(spec).hexdigest()}
+        minutes, rate = len(self.signal) / 50 / 60, self.codec.rate
+        return (*self.rows.facts, f"{len(self.rows):,} recordings, {minutes:,.1f} minutes, decoded once to {rate:,} samples a second",
+                *self.shares())  # fmt: skip
 
     def encode(self, rows: NDArray[np.int64]) -> Batch:
         """Some recordings, each with its number."""
@@ -107,7 +97,7 @@ class Recordings(Unlabelled):
         """What looks at a run of them."""
         return Silences(self, encoder, objective, machine)
 
-    def reasons(self, encoder: Encoder, settings: Settings) -> tuple[Reason, ...]:
+    def reasons(self, encoder: Encoder, objective: Objective, settings: Settings) -> tuple[Reason, ...]:
         """The settings of shape, batch and rate."""
         count = sum(p.numel() for p in encoder.parameters())
         return (

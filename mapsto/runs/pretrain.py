@@ -96,14 +96,10 @@ def run(request: PretrainConfig, dry: bool = False) -> Stream:
 
 def _way(objective: str) -> tuple[Any, Any, Any]:
     """How data is read for an objective, a plan derived and a run driven."""
-    if objective in PICTURES:
-        from mapsto.runs import views
+    if objective in (*PICTURES, *TABLES, *SOUNDS):
+        from mapsto.runs import clips, records, unlabelled, views
 
-        return views.read, views.derived, views.Learning
-    if objective in (*TABLES, *SOUNDS):
-        from mapsto.runs import clips, records, unlabelled
-
-        read = records.read if objective in TABLES else clips.read
+        read: Any = views.read if objective in PICTURES else records.read if objective in TABLES else clips.read
         return read, unlabelled.derived, unlabelled.Learning
     if objective in PAIRS:
         from mapsto.runs import pairs, space

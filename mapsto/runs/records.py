@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,14 +57,8 @@ class Table(Unlabelled):
         """What there is, for people."""
         left = [f"{name!r} {why}" for name, why in self.codec.reasons.items() if name not in self.codec.columns]
         told = [f"left out: {listing(left, 5)}"] if left else []
-        held = int(self.held.sum())
         return (*self.rows.facts, f"{len(self.rows):,} rows of {self.codec.numbers:,} numbers and {len(self.codec.sizes):,} categories",
-                *told, f"{len(self.rows) - held:,} to learn from, {held:,} held out")  # fmt: skip
-
-    def fingerprints(self) -> dict[str, str]:
-        """sha256 of what the result depends on."""
-        spec = json.dumps(self.codec.spec(), sort_keys=True).encode()
-        return {"data": self.rows.fingerprint, "codec": hashlib.sha256(spec).hexdigest()}
+                *told, *self.shares())  # fmt: skip
 
     def encode(self, rows: NDArray[np.int64]) -> Batch:
         """Some rows, each with its number."""
@@ -88,7 +80,7 @@ class Table(Unlabelled):
         """What looks at a run of them."""
         return Cells(self, encoder, objective, machine)
 
-    def reasons(self, encoder: Encoder, settings: Settings) -> tuple[Reason, ...]:
+    def reasons(self, encoder: Encoder, objective: Objective, settings: Settings) -> tuple[Reason, ...]:
         """The settings of shape, batch and rate."""
         count = sum(p.numel() for p in encoder.parameters())
         return (

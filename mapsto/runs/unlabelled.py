@@ -5,6 +5,8 @@ read the examples → plan → learn → judge on held-out ones → save
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
@@ -57,10 +59,6 @@ class Unlabelled(ABC):
         """What there is, for people."""
 
     @abstractmethod
-    def fingerprints(self) -> dict[str, str]:
-        """sha256 of what the result depends on."""
-
-    @abstractmethod
     def encode(self, rows: NDArray[np.int64]) -> Batch:
         """Some examples, each with its number."""
 
@@ -73,12 +71,28 @@ class Unlabelled(ABC):
         """What looks at a run of them."""
 
     @abstractmethod
-    def reasons(self, encoder: Encoder, settings: Settings) -> tuple[Reason, ...]:
+    def reasons(self, encoder: Encoder, objective: Objective, settings: Settings) -> tuple[Reason, ...]:
         """The settings of shape, input, batch and rate."""
 
     @abstractmethod
     def memory(self, encoder: Encoder) -> float:
         """Bytes that a step takes beside the weights and their moments."""
+
+    @final
+    def shares(self) -> list[str]:
+        """How many are learnt from and held out, and by which folders they are judged."""
+        told = [f"{len(self.learnt):,} to learn from, {int(self.held.sum()):,} held out"]
+        if self.classes is not None and self.rows.labels is not None:
+            told.append(
+                f"{len(self.rows.labels.names):,} folders, by which neighbours are judged and nothing is learnt"
+            )
+        return told
+
+    @final
+    def fingerprints(self) -> dict[str, str]:
+        """sha256 of what the result depends on."""
+        spec = json.dumps(self.codec.spec(), sort_keys=True).encode()
+        return {"data": self.rows.fingerprint, "codec": hashlib.sha256(spec).hexdigest()}
 
     @final
     def plain(self) -> dict[str, Any]:
@@ -181,13 +195,16 @@ def derived(request: PretrainConfig, data: Unlabelled) -> Plan:
     steps = run.total if budget is None else max(1, int(budget * pace))
     passes = steps * data.batch / len(data.learnt)
     reasons: tuple[Reason, ...] = (
-        *data.reasons(encoder, run.settings), ("precision", machine.precision, machine.reasons[-1]),
+        *data.reasons(encoder, objective, run.settings), ("precision", machine.precision, machine.reasons[-1]),
         ("pace", f"{pace * data.batch:,.0f} {data.what}/s", "measured on these"),
         ("length", f"{steps:,} steps", f"{passes:.1f} passes over the {data.what}"),
     )  # fmt: skip
     marks, weights = data.fingerprints(), sum(p.numel() for p in encoder.parameters())
-    return Plan(machine, marks["data"], marks["codec"], steps, budget=budget, seconds=steps / pace,
-                memory=16.0 * weights + 6e8 + data.memory(encoder), reasons=reasons)  # fmt: skip
+    memory = (
+        16.0 * weights + 3.0 * sum(value.nbytes for value in objective.state_dict().values()) + data.memory(encoder)
+    )
+    return Plan(machine, marks["data"], marks["codec"], steps, budget=budget, seconds=steps / pace, memory=6e8 + memory,
+                reasons=reasons)  # fmt: skip
 
 
 @final

@@ -1,7 +1,5 @@
 """An encoder from pictures that nobody has labelled: what simclr and moco do otherwise than the objectives of text.
 
-    read and decode the pictures once → plan → learn → judge on held-out pictures → save
-
 Pictures lie decoded, as bytes, in one file that is mapped into memory: a step reads the rows that it shows and no more. Where
 they lie in folders of classes, neighbours are asked for the class at every look; nothing is learnt or chosen by it.
 """
@@ -11,97 +9,64 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, final
+from typing import ClassVar, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mapsto.codecs.image import ImageCodec
 from mapsto.core import files, random
-from mapsto.core.contracts import Batch, Encoder
-from mapsto.core.contracts import Mapping as Composed
-from mapsto.core.durations import Duration
+from mapsto.core.contracts import Batch, Encoder, Objective
 from mapsto.core.errors import ConfigError, DataError
-from mapsto.core.machine import Machine, probe
+from mapsto.core.machine import Machine
 from mapsto.data.columns import infer
 from mapsto.data.corpus import heldout
-from mapsto.data.loader import Loader
 from mapsto.data.rows import Rows, load
 from mapsto.data.source import open_source
 from mapsto.encoders.patches import Patches
 from mapsto.encoders.resnet import Resnet
-from mapsto.engine.drive import Noted, drive
-from mapsto.engine.loop import Run, Settings
+from mapsto.engine.loop import Settings
 from mapsto.media import pictures
 from mapsto.objectives.moco import MoCo, size_of
 from mapsto.objectives.simclr import SimCLR
 from mapsto.objectives.views import Views
-from mapsto.runs import events, pretrain, sights
 from mapsto.runs.config import PretrainConfig
-from mapsto.runs.events import Judged, Progress, Stream
 from mapsto.runs.plan import Reason
-from mapsto.runs.pretrain import Plan
+from mapsto.runs.sights import Sights
+from mapsto.runs.unlabelled import Looker, Unlabelled
 
 SIZES = {
     "resnet": {"tiny": (256, 4, 64), "small": (512, 8, 128), "base": (512, 16, 224)},
     "patches": {"tiny": (192, 6, 64), "small": (384, 8, 128), "base": (768, 12, 224)},
 }  # width, blocks, the most pixels of an edge
-BATCH, RATE, EPOCHS = 256, 1e-3, 100
 QUEUE = 4096  # keys of moco, or a quarter of the pictures where they are fewer: else it asks for what is in its queue
 _LEAST = 16  # pictures of a batch, of which each is told from the others
-_LOOKS = 20
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Pictures:
-    """The data of a run: its pictures as pixels, and which of them are held out."""
+class Pictures(Unlabelled):
+    """Their pixels."""
 
+    what: ClassVar[str] = "pictures"
+    usual: ClassVar[int] = 256
+    rate: ClassVar[float] = 1e-3
+    epochs: ClassVar[int] = 100
     request: PretrainConfig
     rows: Rows
     codec: ImageCodec
     pixels: NDArray[np.uint8]  # (n, S, S, 3)
     held: NDArray[np.bool_]
 
-    @property
-    def batch(self) -> int:
-        """Pictures of a step."""
-        return min(self.request.batch or BATCH, int((~self.held).sum()))
-
-    @cached_property
-    def classes(self) -> Tensor | None:
-        """(n,) the class of each, where they lie in folders of more than one."""
-        labels = self.rows.labels
-        return None if labels is None or len(labels.names) < 2 else torch.from_numpy(labels.codes).long()
-
     def lines(self) -> tuple[str, ...]:
         """What there is, for people."""
-        size, held = self.codec.size, int(self.held.sum())
-        told = [*self.rows.facts, f"{len(self.rows):,} pictures, decoded once to {size} × {size} pixels",
-                f"{len(self.rows) - held:,} to learn from, {held:,} held out"]  # fmt: skip
-        if self.classes is not None and self.rows.labels is not None:
-            told.append(
-                f"{len(self.rows.labels.names):,} folders, by which neighbours are judged and nothing is learnt"
-            )
-        return tuple(told)
-
-    def plain(self) -> dict[str, Any]:
-        """The same for machines."""
-        return {"rows": len(self.rows), "held_out": int(self.held.sum()), "fingerprints": self.fingerprints()}
-
-    def fingerprints(self) -> dict[str, str]:
-        """sha256 of what the result depends on."""
-        spec = json.dumps(self.codec.spec(), sort_keys=True).encode()
-        return {"data": self.rows.fingerprint, "codec": hashlib.sha256(spec).hexdigest()}
-
-    def loader(self) -> Loader:
-        """The steps of a run."""
-        learnt = np.flatnonzero(~self.held)
-        return Loader(lambda rows: self.encode(learnt[rows]), len(learnt), self.batch, self.request.seed, 1 << 62,
-                      window=self.batch)  # fmt: skip
+        size = self.codec.size
+        return (
+            *self.rows.facts,
+            f"{len(self.rows):,} pictures, decoded once to {size} × {size} pixels",
+            *self.shares(),
+        )
 
     def encode(self, rows: NDArray[np.int64]) -> Batch:
         """Some pictures, each with its number."""
@@ -115,15 +80,29 @@ class Pictures:
         encoder = _net(self.request, self.codec)
         if self.request.objective == SimCLR.name:
             return encoder, SimCLR(encoder.width, more=self.request.augment or ())
-        queue = max(self.batch, min(QUEUE, int((~self.held).sum()) // 4))
+        queue = max(self.batch, min(QUEUE, len(self.learnt) // 4))
         return encoder, MoCo(encoder.width, size_of(encoder), queue=queue, more=self.request.augment or ())
 
-    def run(self, encoder: Encoder, objective: Views, steps: int | Duration, machine: Machine) -> Run:
-        """The run of so many steps."""
-        settings = Settings(steps, rate=self.request.rate or RATE, schedule="cosine", warmup=Duration(0.05, "fraction"),
-                            decay=1e-4, seed=self.request.seed)  # fmt: skip
-        loader = self.loader()
-        return Run(objective, encoder, loader, settings, [("", 1.0)], machine, loader.per_epoch)
+    def looker(self, encoder: Encoder, objective: Objective, machine: Machine) -> Looker:
+        """What looks at a run of them."""
+        return Sights(self, encoder, objective, machine)
+
+    def reasons(self, encoder: Encoder, objective: Objective, settings: Settings) -> tuple[Reason, ...]:
+        """The settings of shape, pixels, batch and rate."""
+        assert isinstance(objective, Views)
+        request, size, count = self.request, self.codec.size, sum(p.numel() for p in encoder.parameters())
+        return (
+            ("shape", f"{len(encoder.depths)} blocks, {encoder.width} wide", f"{encoder.name}, size {request.size}; {count / 1e6:.1f} M parameters"),
+            ("pixels", f"{size} × {size}", "as asked" if request.pixels else "of a usual picture, or the most of this size"),
+            ("batch", f"{self.batch:,} pictures", f"two views of each, told from {objective.choices(self.batch) - 1:,} others"),
+            ("rate", f"{settings.rate:g}, adamw", "as asked" if request.rate else "of Adam in small nets; falls along a cosine"),
+        )  # fmt: skip
+
+    def memory(self, encoder: Encoder) -> float:
+        """Of the views of a step on their way through."""
+        patches = 16 * len(encoder.depths) * int(self.codec.lengths([0])[0])
+        kept = patches if encoder.name == Patches.name else self.codec.size**2
+        return 2 * self.batch * kept * encoder.width * 4.0
 
 
 def read(request: PretrainConfig) -> Pictures:
@@ -137,8 +116,12 @@ def read(request: PretrainConfig) -> Pictures:
         raise DataError(
             f"{rows.where}: {len(rows):,} pictures, where each is to be told from others; give at least {2 * _LEAST}"
         )
-    held = heldout(rows.keys, request.held, request.seed)
-    return Pictures(request, rows, codec, _decoded(rows, codec), held)
+    data = Pictures(request, rows, codec, _decoded(rows, codec), heldout(rows.keys, request.held, request.seed))
+    if data.batch < _LEAST:
+        raise ConfigError(
+            f"batch {data.batch}: each picture is told from the others of its batch; take at least {_LEAST}"
+        )
+    return data
 
 
 def found(request: PretrainConfig) -> tuple[Rows, ImageCodec]:
@@ -191,74 +174,3 @@ def _decoded(rows: Rows, codec: ImageCodec) -> NDArray[np.uint8]:
             made.flush()
     held: NDArray[np.uint8] = np.load(place, mmap_mode="r", allow_pickle=False)
     return held
-
-
-def derived(request: PretrainConfig, data: Pictures) -> Plan:
-    """Every setting with its reason; the pace is measured.
-
-    Raises:
-        ConfigError: a batch in which there is nothing to tell apart.
-    """
-    if data.batch < _LEAST:
-        raise ConfigError(
-            f"batch {data.batch}: each picture is told from the others of its batch; take at least {_LEAST}"
-        )
-    machine = probe()
-    machine.settle()
-    encoder, objective = data.made()
-    length = request.budget or Duration(EPOCHS, "epochs")
-    budget = length.amount if length.unit == "seconds" else None
-    run = data.run(encoder, objective, length if budget is None else 1, machine)
-    pace = run.pace(0.01 * (budget or 0.0))
-    steps = run.total if budget is None else max(1, int(budget * pace))
-    count = sum(p.numel() for p in encoder.parameters())
-    passes = steps * data.batch / int((~data.held).sum())
-    reasons: tuple[Reason, ...] = (
-        ("shape", f"{len(encoder.depths)} blocks, {encoder.width} wide", f"{encoder.name}, size {request.size}; {count / 1e6:.1f} M parameters"),
-        ("pixels", f"{data.codec.size} × {data.codec.size}", "as asked" if request.pixels else "of a usual picture, or the most of this size"),
-        ("batch", f"{data.batch:,} pictures", f"two views of each, told from {objective.choices(data.batch) - 1:,} others"),
-        ("rate", f"{run.settings.rate:g}, adamw", "as asked" if request.rate else "of Adam in small nets; falls along a cosine"),
-        ("precision", machine.precision, machine.reasons[-1]),
-        ("pace", f"{pace * data.batch:,.0f} pictures/s", "measured on these pictures, both views of each"),
-        ("length", f"{steps:,} steps", f"{passes:.1f} passes over the pictures"),
-    )  # fmt: skip
-    marks = data.fingerprints()
-    state = sum(value.nbytes for value in objective.state_dict().values())
-    kept = (
-        16 * len(encoder.depths) * int(data.codec.lengths([0])[0])
-        if request.net == Patches.name
-        else data.codec.size**2
-    )
-    memory = 16.0 * count + 3.0 * state + 6e8 + 2 * data.batch * kept * encoder.width * 4.0
-    return Plan(machine, marks["data"], marks["codec"], steps, budget=budget, seconds=steps / pace, memory=memory,
-                reasons=reasons)  # fmt: skip
-
-
-@final
-class Learning(pretrain.Learning):
-    """Of an encoder of pictures."""
-
-    data: Pictures
-
-    def events(self) -> Stream:
-        """The steps, the table, the bundle."""
-        encoder, objective = self.data.made()
-        name, looker = self.request.objective, sights.Looker(self.data, encoder, objective, self.plan.machine)
-        untaught = looker.figures()
-        run = self.data.run(encoder, objective, self.plan.steps, self.plan.machine)
-        end, looks = self.plan.stop or self.plan.steps, min(_LOOKS, self.plan.steps)
-        shown, seconds = 0, 0.0
-        for event in drive(run, self.place.work / name, name, self.watch, looker, looks, self.plan.stop):
-            if isinstance(event, Noted):
-                yield events.Noted(event.line)
-                continue
-            shown, seconds, left = shown + event.examples // 2, seconds + event.seconds, end - event.index
-            yield Progress(name, event.index, end, event.loss, 1 / event.seconds, "steps", left * event.seconds)
-        table = sights.table(looker.figures(), untaught, looker.choices, encoder.width)
-        yield Judged(tuple(table["lines"]), table)
-        mapping = Composed(self.data.codec, encoder.eval(), None)
-        examples = self.data.codec.decode(self.data.encode(np.flatnonzero(self.data.held)[:4]))
-        made = self._made(mapping, objective, table, {}, examples)
-        pace = {"pictures_per_second": shown / max(seconds, 1e-9), "training_seconds": seconds}  # of this process
-        yield pretrain.finished(self.request, {"metrics": table, **pace})
-        return made
