@@ -9,7 +9,7 @@ from mapsto.core.config import option
 from mapsto.core.durations import Duration
 from mapsto.core.errors import ConfigError, listing
 
-AUGMENTS = ("none", "crop", "flip", "rotate", "colour", "blur", "erase", "rand", "mixup", "cutmix")
+AUGMENTS = ("crop", "flip", "rotate", "colour", "blur", "erase", "rand", "mixup", "cutmix")
 STRATEGIES = ("auto", "zero-shot", "frozen", "contrast", "mlp", "partial", "lora", "full", "boosted")
 
 

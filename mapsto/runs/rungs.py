@@ -25,13 +25,8 @@ STEP = 0.03  # seconds that a training step takes whatever its size: the update,
 PARTIAL_RATE, LORA_RATE, FULL_RATE, HEAD_RATE = 5e-5, 2e-4, 5e-5, 3e-3
 KEPT_BYTES = 512 << 20  # that cached activations may take in memory
 HEAD_EPOCHS = 20  # passes of a head that is trained alone
-AUGMENT = ("crop", "flip")  # of pictures that a net is tuned on
 EPOCHS = 3  # passes of a tuned rung over its rows, where nothing says otherwise
-BLANK_RATE, BLANK_EPOCHS, BLANK_STEPS = (
-    1e-3,
-    10,
-    300,
-)  # of random weights: the rate, and the least of passes and of steps
+BLANK_RATE, BLANK_EPOCHS, BLANK_STEPS = 1e-3, 10, 300  # of random weights; the least of passes and of steps
 WHOLE = ("zero-shot", "frozen", "boosted")  # strategies that have no steps
 
 
@@ -175,7 +170,7 @@ class _Tuning:
         """How pictures are varied while a net is tuned on them."""
         if self.start.codec.modality != "image":
             return ()
-        return tuple(kind for kind in self.request.augment or AUGMENT if kind != "none")
+        return self.request.augment or ()
 
     def _steps(self, affordable: float, most: int) -> tuple[int, str]:
         """Steps for a rung of `most` epochs when so many fit into what is left."""

@@ -51,7 +51,7 @@ def test_patches_learn_and_are_a_source(photos: Path, tmp_path: Path) -> None:
     assert made.mapping.codec.spec()["tile"] == made.mapping.encoder.spec()["patch"] == 4
     assert mapsto.verify(net).ok
     seen: list[Any] = []
-    model = mapsto.transfer(photos, source=net, strategy="partial", epochs=2, augment=["none"], watch=seen.append)
+    model = mapsto.transfer(photos, source=net, strategy="partial", epochs=2, watch=seen.append)
     planned = next(event for event in seen if isinstance(event, Planned))
     assert any("what lies below is computed once and kept" in line for line in planned.lines)
     assert model.predict([stripes("lying", 300)])[0].name in ("lying", "standing")
@@ -69,7 +69,7 @@ def test_a_stopped_run_on_varied_pictures_ends_with_the_same_bytes(strategy: str
     same(tmp_path, "model.safetensors", "metrics.jsonl")
     planned = next(event for event in seen if isinstance(event, Planned))
     assert any("varied by crop, flip, erase, mixup" in line for line in planned.lines)
-    list(stream(photos, out=str(tmp_path / "plain"), **{**options, "augment": ["none"]}))
+    list(stream(photos, out=str(tmp_path / "plain"), **{**options, "augment": None}))
     assert (tmp_path / "plain" / "model.safetensors").read_bytes() != (
         tmp_path / "whole" / "model.safetensors"
     ).read_bytes()
