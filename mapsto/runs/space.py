@@ -37,7 +37,7 @@ from mapsto.runs.pairs import Pairs
 from mapsto.runs.plan import Reason
 from mapsto.runs.pretrain import Plan
 
-EPOCHS = 30  # passes over the pairs, and the most that a wall time is spent on
+EPOCHS, STEPS = 10, 300  # passes over the pairs, or so many steps of few; and the most that a wall time is spent on
 _LOOKS = 20
 _TRIED = 24  # parts by which a tower's pace is measured
 
@@ -82,7 +82,8 @@ def _measured(request: PretrainConfig, data: Pairs, machine: Machine) -> tuple[i
     for modality, parts in data.examples.distinct.items():
         data.features[modality] = torch.randn(len(parts), data.towers[modality].encoder.width, generator=draw)
     timed = request.budget is not None and request.budget.unit == "seconds"
-    length = Duration(EPOCHS, "epochs") if request.budget is None or timed else request.budget
+    usual = Duration(max(STEPS, EPOCHS * data.loader().per_epoch), "steps")
+    length = usual if request.budget is None or timed else request.budget
     encoder, objective = data.made()
     run = data.run(encoder, objective, length, machine)
     pace, total = run.pace(), run.total
