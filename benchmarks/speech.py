@@ -26,6 +26,7 @@ import soundfile
 
 import mapsto
 from benchmarks.__main__ import RESULTS, accuracy, ours
+from mapsto import api
 from mapsto.core.machine import describe
 from mapsto.metrics import transcripts
 
@@ -74,7 +75,7 @@ def prompts(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
 
     plain = EnglishTextNormalizer({})
     listed = [(path, text) for path, text in _prompts(asked.prompts) if len(plain(text).split()) >= SHORTEST][: asked.most]
-    done = mapsto.transcribe(str(asked.whisper), [str(path) for path, _ in listed]).plain()
+    done = api.transcribe(str(asked.whisper), [str(path) for path, _ in listed]).plain()
     given, said = [plain(one["text"]) for one in done["texts"]], [plain(text) for _, text in listed]
     word, letter = transcripts.rates(given, said)
     wrong = [(one, two) for one, two in zip(said, given, strict=True) if one != two]

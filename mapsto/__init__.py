@@ -15,7 +15,6 @@ if TYPE_CHECKING:
         load,
         predict,
         pretrain,
-        transcribe,
         transfer,
         verify,
     )
@@ -25,11 +24,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Model": "model", "blank": "starts", "embed": "api", "evaluate": "api", "export": "api", "load": "api", "predict": "api",
-    "transfer": "api", "pretrain": "api", "generate": "api", "fill": "api", "from_module": "starts", "import_model": "starts", "transcribe": "api", "verify": "api", "Classifier": "estimators", "Regressor": "estimators",
+    "transfer": "api", "pretrain": "api", "generate": "api", "fill": "api", "from_module": "starts", "import_model": "starts", "verify": "api", "Classifier": "estimators", "Regressor": "estimators",
 }  # fmt: skip
 
 __all__ = ["Classifier", "Model", "Regressor", "blank", "embed", "evaluate", "export", "fill", "from_module", "generate", "import_model", "load", "predict", "pretrain",
-           "transcribe", "transfer", "verify"]  # fmt: skip
+           "transfer", "verify"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

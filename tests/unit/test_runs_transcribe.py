@@ -12,6 +12,7 @@ from runs import same, stop
 from tones import RATE, clip, saved, source, tone
 
 import mapsto
+from mapsto import api
 from mapsto.cli.main import main
 from mapsto.core import config
 from mapsto.runs import transfer as runs
@@ -80,7 +81,7 @@ def test_it_is_saved_and_loaded(made: Any, place: Path) -> None:
     assert texts == [again.predict([one])[0].text for one in clips], "alone and beside others"
     assert [t.text for t in again.transcribe(clips, beams=4)][1] == "h"
     assert mapsto.verify(out).ok
-    assert mapsto.transcribe(out, clips).plain()["texts"][1]["text"] == texts[1]
+    assert api.transcribe(str(out), clips).plain()["texts"][1]["text"] == texts[1]
 
 
 @pytest.mark.parametrize("strategy", ["frozen", "partial", "lora", "auto"])
