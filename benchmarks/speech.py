@@ -44,7 +44,9 @@ def loso(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
                        for name in ("train", "test"))  # fmt: skip
         given = ["transfer", train, "--target", "said", "--test", test]
         whisper = ours([*given, "--from", str(asked.whisper), "--strategy", "frozen"])
-        scratch = ours([*given, "--from", _blank(work), "--strategy", "full", "--rate", "2e-3", "--epochs", "6", "--batch", "32"])
+        scratch = ours(
+            [*given, "--from", _blank(work), "--strategy", "full", "--rate", "2e-3", "--epochs", "6", "--batch", "32"]
+        )
         found[left] = {"whisper": accuracy(whisper), "scratch": accuracy(scratch), "whisper_s": whisper["whole_s"]}
         _told("loso", {"speakers": found, "mean": _means(found)})
     return {"speakers": found, "mean": _means(found)}
@@ -74,12 +76,20 @@ def prompts(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
     plain = EnglishTextNormalizer({})
-    listed = [(path, text) for path, text in _prompts(asked.prompts) if len(plain(text).split()) >= SHORTEST][: asked.most]
+    listed = [(path, text) for path, text in _prompts(asked.prompts) if len(plain(text).split()) >= SHORTEST][
+        : asked.most
+    ]
     done = api.transcribe(str(asked.whisper), [str(path) for path, _ in listed]).plain()
     given, said = [plain(one["text"]) for one in done["texts"]], [plain(text) for _, text in listed]
     word, letter = transcripts.rates(given, said)
     wrong = [(one, two) for one, two in zip(said, given, strict=True) if one != two]
-    return {"prompts": len(listed), "words": sum(len(text.split()) for text in said), "wer": word, "cer": letter, "wrong": wrong[:40]}
+    return {
+        "prompts": len(listed),
+        "words": sum(len(text.split()) for text in said),
+        "wer": word,
+        "cer": letter,
+        "wrong": wrong[:40],
+    }
 
 
 def speakers(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -131,7 +141,10 @@ def _sequences(folder: Path, rows: list[tuple[Path, int, str]], count: int) -> s
         chosen = [by[sorted(by)[number % len(by)]][int(i)] for i in draw.integers(0, len(rows) // len(by), DIGITS)]
         parts = []
         for path, _, _ in chosen:
-            parts += [soundfile.read(path, dtype="float32")[0], np.zeros(int(draw.uniform(0, PAUSE) * RATE), np.float32)]
+            parts += [
+                soundfile.read(path, dtype="float32")[0],
+                np.zeros(int(draw.uniform(0, PAUSE) * RATE), np.float32),
+            ]
         soundfile.write(folder / f"{number}.wav", np.concatenate(parts), RATE)
         made.append((folder / f"{number}.wav", " ".join(WORDS[digit] for _, digit, _ in chosen)))
     return _table(folder.with_suffix(".csv"), made)
@@ -140,7 +153,10 @@ def _sequences(folder: Path, rows: list[tuple[Path, int, str]], count: int) -> s
 def _prompts(place: Path) -> Iterator[tuple[Path, str]]:
     """Path and text of each prompt that is speech."""
     (listed,) = place.rglob("core-sounds-en.txt.gz")
-    sounds = {path.relative_to(next(place.rglob("en_US_f_Allison"))).with_suffix("").as_posix(): path for path in place.rglob("*.wav")}
+    sounds = {
+        path.relative_to(next(place.rglob("en_US_f_Allison"))).with_suffix("").as_posix(): path
+        for path in place.rglob("*.wav")
+    }
     for line in gzip.decompress(listed.read_bytes()).decode().splitlines():
         name, _, text = line.partition(": ")
         if name in sounds and text.strip() and not set("[(<") & set(text):

@@ -166,7 +166,10 @@ def _answers(model: Model, rows: Rows) -> Iterator[sink.Columns]:
         found = [answer.plain() for answer in model.predict([rows.examples[i] for i in window])]
         columns: sink.Columns = {"row": [int(rows.numbers[i]) for i in window]}
         first, *more = (name for name, value in found[0].items() if not isinstance(value, dict))
-        columns |= {"prediction": [one[first] for one in found], **{name: [one[name] for one in found] for name in more}}
+        columns |= {
+            "prediction": [one[first] for one in found],
+            **{name: [one[name] for one in found] for name in more},
+        }
         shown = list(zip(*(rows.examples.shown(i) for i in window), strict=True))
         yield {**columns, **{name: list(part) for name, part in zip(names, shown, strict=True)}}
 
@@ -195,7 +198,9 @@ def transcribe(model: Model | str, recordings: Sequence[Any] | str | Path, beams
         texts = [answer.text for answer in held.transcribe(clips, beams)]
     named = [clip if isinstance(clip, str) else f"recording {i}" for i, clip in enumerate(clips, 1)]
     said = tuple(f"{text}\t{name}" for text, name in zip(texts, named, strict=True))
-    return Done((*said, *noted), {"texts": [{"audio": n, "text": t} for n, t in zip(named, texts, strict=True)], "noted": noted})
+    return Done(
+        (*said, *noted), {"texts": [{"audio": n, "text": t} for n, t in zip(named, texts, strict=True)], "noted": noted}
+    )
 
 
 def evaluate(model: Model | str, data: Any, against: Model | str | None = None) -> Report | Recognition | Done:

@@ -35,7 +35,14 @@ def written(variables: dict[str, NDArray[Any]], kind: str = "WhisperSpec", versi
     """The file."""
     body = b"".join(variable(name, values) for name, values in variables.items())
     alias = string("decoder/projection/weight") + string("decoder/embeddings/weight")
-    return struct.pack("<I", version) + string(kind) + struct.pack("<II", 3, len(variables)) + body + struct.pack("<I", 1) + alias
+    return (
+        struct.pack("<I", version)
+        + string(kind)
+        + struct.pack("<II", 3, len(variables))
+        + body
+        + struct.pack("<I", 1)
+        + alias
+    )
 
 
 def quantised(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -114,5 +121,7 @@ def folder(root: Path, content: bytes) -> Path:
     root.mkdir(parents=True)
     (root / "model.bin").write_bytes(content)
     (root / "tokenizer.json").write_text(tokenizer(), "utf-8")
-    (root / "config.json").write_text(json.dumps({"suppress_ids": [7], "suppress_ids_begin": [32, 256], "lang_ids": [258]}))
+    (root / "config.json").write_text(
+        json.dumps({"suppress_ids": [7], "suppress_ids_begin": [32, 256], "lang_ids": [258]})
+    )
     return root

@@ -203,14 +203,18 @@ def _embed(parser: Parser) -> None:
 
 
 def _transcribe(parser: Parser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a model of the task transcribe, or a source that writes, such as Whisper")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a model of the task transcribe, or a source that writes, such as Whisper"
+    )
     parser.add_argument("recordings", nargs="+", metavar="CLIP", help="recordings, or a folder of them")
     parser.add_argument("--beams", type=int, default=1, metavar="K", help="texts that are followed at once (default 1)")
 
 
 def _import(parser: Parser) -> None:
     parser.add_argument(
-        "model", metavar="PLACE", help="a folder with a model.bin of CTranslate2, or an installed package that holds one"
+        "model",
+        metavar="PLACE",
+        help="a folder with a model.bin of CTranslate2, or an installed package that holds one",
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="the folder to write")
 

@@ -79,7 +79,9 @@ class Labels:
         present = [target.names[code] for code in np.unique(target.codes)]
         if kind == "transcribe":
             if len(present) == 1:
-                raise DataError(f"{rows.where}: all {len(rows.numbers):,} rows say {_short(present[0])!r}; give rows that differ")
+                raise DataError(
+                    f"{rows.where}: all {len(rows.numbers):,} rows say {_short(present[0])!r}; give rows that differ"
+                )
             return Labels(kind, tuple(sorted(set("".join(map(plain, present))))))
         if kind == "ordinal":
             _check_order(rows, present, order or ())
@@ -120,7 +122,9 @@ class Labels:
         target = _target(rows)
         if self.kind != "single" or len(target.names) < 2:
             return False
-        return not {name for n in self.names for name in (n, _whole(n))} & {name for n in target.names for name in (n, _whole(n) or n)}
+        return not {name for n in self.names for name in (n, _whole(n))} & {
+            name for n in target.names for name in (n, _whole(n) or n)
+        }
 
     def _symbols(self, target: _Target) -> Tensor:
         """(B, L) the characters of each row's text."""
@@ -195,7 +199,9 @@ def _check_rows(rows: _Labelled) -> None:
     if len(rows.numbers) == 1:
         raise DataError(f"{rows.where}: a single row; give at least two rows of each class")
     if (rows.keys == rows.keys[0]).all():
-        raise DataError(f"{rows.where}: the same example in all {len(rows.numbers):,} rows; nothing can be learnt from it")
+        raise DataError(
+            f"{rows.where}: the same example in all {len(rows.numbers):,} rows; nothing can be learnt from it"
+        )
 
 
 def _check_classes(rows: _Labelled, kind: str, names: list[str]) -> None:

@@ -226,7 +226,9 @@ class Task(Objective):
     One that reads "rows" answers with rows: where `(B, K)` is said it is (B, T, K), with zeros behind what is shorter.
     """
 
-    reads: ClassVar[str] = "pooled"  # or "rows": what of `Encoded` its answer is made of; a linear head is fitted to `pooled` alone
+    reads: ClassVar[str] = (
+        "pooled"  # or "rows": what of `Encoded` its answer is made of; a linear head is fitted to `pooled` alone
+    )
 
     @abstractmethod
     def score(self, encoded: Encoded) -> Tensor:

@@ -31,7 +31,9 @@ class Writer:
     def __init__(self, folder: Path, where: str) -> None:
         self._where = where
         self._model, self._processor = hub.writer(folder)
-        self.hears = recordings.heard(self._processor.feature_extractor.to_dict(), where)  # the spec of the codec that it wants
+        self.hears = recordings.heard(
+            self._processor.feature_extractor.to_dict(), where
+        )  # the spec of the codec that it wants
 
     @torch.inference_mode()
     def text(self, batch: Batch, beams: int = 1) -> str:

@@ -38,7 +38,10 @@ def heard(
     waves, lengths = _paced(signal, lengths, draw, speed)
     real = torch.arange(waves.shape[1], device=waves.device) < (lengths * signal.shape[1])[:, None]
     made = (
-        (_noisy(_dulled(waves * real, draw), real, draw) * _holed(real, draw)).clamp(-_FULL - 1, _FULL).round().to(torch.int16)
+        (_noisy(_dulled(waves * real, draw), real, draw) * _holed(real, draw))
+        .clamp(-_FULL - 1, _FULL)
+        .round()
+        .to(torch.int16)
     )
     return made[real].view(-1, signal.shape[1]), lengths
 

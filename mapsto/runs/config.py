@@ -32,7 +32,9 @@ class TransferConfig:
     image: str | None = option(None, help="the column of pictures: paths, or the bytes of files")
     audio: str | None = option(None, help="the column of recordings: paths, or the bytes of files")
     task: str | None = option(
-        None, choices=("single", "multi", "ordinal", "number", "transcribe"), help="what the target is; inferred from its values, but for the texts of what is said"
+        None,
+        choices=("single", "multi", "ordinal", "number", "transcribe"),
+        help="what the target is; inferred from its values, but for the texts of what is said",
     )
     order: tuple[str, ...] | None = option(None, help="names of an ordinal target from the lowest to the highest")
     strategy: str = option("auto", choices=STRATEGIES, help="how to transfer; auto climbs a ladder of them")

@@ -87,7 +87,9 @@ def _verdict(job: Job, best: Candidate, scores: Mapping[str, Tensor], target: Te
     task = best.mapping.task
     assert task is not None
     if task.reads == "rows":
-        report = suite.judge(scores[best.rung], target, task, [baselines.commonest(job.target[learnt], scores[best.rung])])
+        report = suite.judge(
+            scores[best.rung], target, task, [baselines.commonest(job.target[learnt], scores[best.rung])]
+        )
         lines = (*report.lines(), *([note] if note else []))
         figures = {name: _first(task, found, target) for name, found in scores.items()}
         return Verdict(lines, {**report.plain(), "note": note, "lines": list(lines)}, figures)

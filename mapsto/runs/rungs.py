@@ -64,9 +64,7 @@ def chosen(
     if rows and request.strategy == "auto":
         names, left = ("frozen", "full")[start.source.blank :], math.inf
     elif request.strategy != "auto" or few:
-        names = (
-            ("contrast",) * (blocks and reads) if request.strategy == "auto" else (request.strategy,)
-        )
+        names = ("contrast",) * (blocks and reads) if request.strategy == "auto" else (request.strategy,)
         left = math.inf
     else:
         linear = any(isinstance(m, nn.Linear) for block in start.encoder.depths for m in block.modules())

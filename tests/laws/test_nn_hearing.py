@@ -66,7 +66,9 @@ def test_a_band_is_cut_out_and_the_rest_is_not(monkeypatch: pytest.MonkeyPatch) 
     signal, lengths = clips(*[400] * 40)
     made, _ = hearing.heard(signal, lengths, torch.arange(40), 0, 0, speed=0.0)
     before, after = (torch.fft.rfft(one.float().view(40, -1)).abs().square() for one in (signal, made))
-    kept = (after.view(40, -1)[:, :8000].view(40, 80, 100).sum(2) / before[:, :8000].view(40, 80, 100).sum(2))  # of 80 bands
+    kept = after.view(40, -1)[:, :8000].view(40, 80, 100).sum(2) / before[:, :8000].view(40, 80, 100).sum(
+        2
+    )  # of 80 bands
     assert float(kept.min()) < 0.02
     assert float(((kept > 0.9) & (kept < 1.1)).float().mean()) > 0.75
 
@@ -76,7 +78,9 @@ def test_holes_are_silent_and_no_larger_than_said(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(hearing, "NOISY", 0.0)
     monkeypatch.setattr(hearing, "SHIFT", 0.0)
     lengths = torch.tensor([100] * 50)
-    made, _ = hearing.heard(torch.full((5000, STEP), 1000, dtype=torch.int16), lengths, torch.arange(50), 0, 0, speed=0.0)
+    made, _ = hearing.heard(
+        torch.full((5000, STEP), 1000, dtype=torch.int16), lengths, torch.arange(50), 0, 0, speed=0.0
+    )
     silent = (made.view(50, -1) == 0).float().mean(1)
     assert float(silent.max()) <= hearing.HOLES * hearing.TIME + 1e-3
     assert float(silent.mean()) == pytest.approx(hearing.HOLES * hearing.TIME / 2, rel=0.2)

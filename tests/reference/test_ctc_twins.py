@@ -42,7 +42,9 @@ def test_the_loss_is_that_of_every_path(seed: int) -> None:
     sizes, texts = (5, 3, 4, 1), [(1, 2), (1, 1), (2,), ()]
     given = scores(seed, *sizes)
     target = torch.tensor([[*text, 0, 0][:2] for text in texts])
-    expected = [-math.log(every(given[i, :size])[text]) for i, (size, text) in enumerate(zip(sizes, texts, strict=True))]
+    expected = [
+        -math.log(every(given[i, :size])[text]) for i, (size, text) in enumerate(zip(sizes, texts, strict=True))
+    ]
     assert ctc.nll(given, target).tolist() == pytest.approx(expected, rel=1e-5)
 
 
@@ -81,7 +83,9 @@ def test_too_few_rows_teach_nothing() -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_a_wide_beam_finds_the_likeliest_text(seed: int) -> None:
     sizes = (5, 4, 2)
-    for (text, chance), part, size in zip(ctc.beam(scores(seed, *sizes), 500), scores(seed, *sizes), sizes, strict=True):
+    for (text, chance), part, size in zip(
+        ctc.beam(scores(seed, *sizes), 500), scores(seed, *sizes), sizes, strict=True
+    ):
         known = every(part[:size])
         assert known[tuple(text)] == pytest.approx(max(known.values()), rel=1e-9)
         assert chance == pytest.approx(math.log(known[tuple(text)]), rel=1e-6)
@@ -131,7 +135,9 @@ TOLD = (["one two", "", "a b c d"], ["one too two", "x y", "a c d"])
 def test_rates_count_over_all_rows() -> None:
     word, letter = transcripts.rates(*TOLD)
     assert word == pytest.approx((1 + 2 + 1) / 8)
-    assert letter == pytest.approx(sum(distance(tuple(a), tuple(b)) for a, b in zip(*TOLD, strict=True)) / sum(map(len, TOLD[1])))
+    assert letter == pytest.approx(
+        sum(distance(tuple(a), tuple(b)) for a, b in zip(*TOLD, strict=True)) / sum(map(len, TOLD[1]))
+    )
     twice = transcripts.figures(*TOLD, np.array([[1.0, 0.0, 0.0], [0.0, 2.0, 1.0]]))
     assert twice["neg_wer"].tolist() == pytest.approx([-1 / 3, -5 / 7])
 

@@ -61,7 +61,9 @@ def test_whisper_hears_a_short_window_as_one_with_a_shorter_table() -> None:
 
     sizes = {**SOUNDS["whisper"], "max_source_positions": 200}
     torch.manual_seed(0)
-    made = Recordings(config={"model_type": "whisper", **sizes}, extractor={**EXTRACTORS["whisper"], "chunk_length": 4}, behind=0.3).eval()
+    made = Recordings(
+        config={"model_type": "whisper", **sizes}, extractor={**EXTRACTORS["whisper"], "chunk_length": 4}, behind=0.3
+    ).eval()
     whole = Recordings(**{**made.spec(), "behind": None}).eval()
     whole.load_state_dict(made.state_dict())
     batch = AudioCodec(limit=4.0).encode([saved(wave, 16_000) for wave in waves()])
@@ -76,7 +78,9 @@ def test_whisper_hears_a_short_window_as_one_with_a_shorter_table() -> None:
         twin.load_state_dict({**state, "embed_positions.weight": state["embed_positions.weight"][:positions]})
         extractor = WhisperFeatureExtractor(feature_size=8, chunk_length=positions / 50)
         extractor.n_samples = positions * 320
-        heard = extractor(wave.flatten().numpy() / np.float32(32768), sampling_rate=16_000, return_tensors="pt").input_features
+        heard = extractor(
+            wave.flatten().numpy() / np.float32(32768), sampling_rate=16_000, return_tensors="pt"
+        ).input_features
         assert heard.shape[-1] == 2 * positions
         assert torch.allclose(rows, twin(heard).last_hidden_state[0, : len(wave)], atol=1e-5)
     assert made.model.config.max_source_positions == made.model.embed_positions.num_embeddings == 200

@@ -58,7 +58,9 @@ def test_the_report() -> None:
 
 def test_classes_that_a_model_never_learnt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder(tmp_path / "train", 8)
-    model = mapsto.transfer(tmp_path / "train", source=str(source(tmp_path / "net")), strategy="frozen", out=str(tmp_path / "model"))
+    model = mapsto.transfer(
+        tmp_path / "train", source=str(source(tmp_path / "net")), strategy="frozen", out=str(tmp_path / "model")
+    )
     for name, kind in (("anna", "high"), ("bert", "low")):
         (tmp_path / "new" / name).mkdir(parents=True)
         for i in range(10):
