@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mapsto.core.batches import select
 from mapsto.core.config import option
-from mapsto.core.contracts import Batch, Encoded, Encoder, Staged, Step
+from mapsto.core.contracts import Batch, Encoded, Encoder, Objective, Staged, Step
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.durations import Duration
 from mapsto.data.loader import Loader

@@ -12,6 +12,7 @@ from runs import same, stop
 from tones import RATE, clip, saved, source, tone
 
 import mapsto
+from mapsto import api
 from mapsto.cli.main import main
 from mapsto.core import config
 from mapsto.runs import transfer as runs
@@ -57,13 +58,13 @@ def _apart(apart: None, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def made(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("full") / "model"
     return mapsto.transfer(place / "train.csv", "said", test=place / "test.csv", source=str(place / "net"), task="transcribe",
-                           strategy="full", epochs=25, rate=5e-3, out=str(out))  # fmt: skip
+                           strategy="full", epochs=48, rate=1.2e-2, batch=8, out=str(out))  # fmt: skip
 
 
 def test_it_learns_to_write(made: Any, place: Path) -> None:
     report = made.evaluate(place / "test.csv")
     figures = report.plain()["table"][0]["figures"]
-    assert figures["neg_wer"]["value"] > -0.3, figures
+    assert figures["word_accuracy"]["value"] > 0.3, figures
     assert any(line.startswith("on 24 rows") and "wer" in line and "cer" in line for line in report.lines())
     told = made.facts.metrics["table"]
     assert [row["name"] for row in told][1:] == ["commonest text"]
@@ -80,7 +81,7 @@ def test_it_is_saved_and_loaded(made: Any, place: Path) -> None:
     assert texts == [again.predict([one])[0].text for one in clips], "alone and beside others"
     assert [t.text for t in again.transcribe(clips, beams=4)][1] == "h"
     assert mapsto.verify(out).ok
-    assert mapsto.transcribe(out, clips).plain()["texts"][1]["text"] == texts[1]
+    assert api.transcribe(str(out), clips).plain()["texts"][1]["text"] == texts[1]
 
 
 @pytest.mark.parametrize("strategy", ["frozen", "partial", "lora", "auto"])
