@@ -165,8 +165,8 @@ def _dry(parser: Parser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="check everything, say what would be done, and stop")
 
 
-def _model(parser: Parser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="the folder that `mapsto transfer --out` wrote")
+def _model(parser: Parser, about: str = "the folder that `mapsto transfer --out` wrote", named: str = "MODEL") -> None:
+    parser.add_argument("model", metavar=named, help=about)
 
 
 def _predict(parser: Parser) -> None:
@@ -202,17 +202,13 @@ def _fill(parser: Parser) -> None:
 
 
 def _neighbours(parser: Parser) -> None:
-    parser.add_argument(
-        "model", metavar="MODEL", help="what `mapsto pretrain --objective skipgram --out` wrote, or a file of vectors"
-    )
+    _model(parser, "what `mapsto pretrain --objective skipgram --out` wrote, or a file of vectors")
     parser.add_argument("words", nargs="+", metavar="WORD", help="a word, or words between + and -: king - man + woman")
     parser.add_argument("--top", type=int, default=10, metavar="K", help="how many words (default 10)")
 
 
 def _search(parser: Parser) -> None:
-    parser.add_argument(
-        "model", metavar="MODEL", help="a space of several modalities, or any model or source that embeds"
-    )
+    _model(parser, "a space of several modalities, or any model or source that embeds")
     parser.add_argument("query", metavar="QUERY", help="a text, or the path of a picture or a recording")
     parser.add_argument("--among", required=True, metavar="DATA", help="a folder of files, or a table")
     parser.add_argument("--top", type=int, default=10, metavar="K", help="how many (default 10)")
@@ -234,7 +230,7 @@ def _evaluate(parser: Parser) -> None:
 
 
 def _embed(parser: Parser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a model folder or a pretrained source such as minilm")
+    _model(parser, "a model folder or a pretrained source such as minilm")
     parser.add_argument("data", metavar="DATA", help="the texts: a CSV, TSV, JSONL or Parquet file")
     parser.add_argument(
         "--out", required=True, metavar="FILE", help="where to write one vector a row: .npy or .parquet"
@@ -244,19 +240,13 @@ def _embed(parser: Parser) -> None:
 
 
 def _transcribe(parser: Parser) -> None:
-    parser.add_argument(
-        "model", metavar="MODEL", help="a model of the task transcribe, or a source that writes, such as Whisper"
-    )
+    _model(parser, "a model of the task transcribe, or a source that writes, such as Whisper")
     parser.add_argument("recordings", nargs="+", metavar="CLIP", help="recordings, or a folder of them")
     parser.add_argument("--beams", type=int, default=1, metavar="K", help="texts that are followed at once (default 1)")
 
 
 def _import(parser: Parser) -> None:
-    parser.add_argument(
-        "model",
-        metavar="PLACE",
-        help="a folder with a model.bin of CTranslate2, or an installed package that holds one",
-    )
+    _model(parser, "a folder with a model.bin of CTranslate2, or an installed package that holds one", "PLACE")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="the folder to write")
 
 
