@@ -99,9 +99,10 @@ def _peer(name: str, train: Path, test: Path) -> float:
 
     _, target, counters = SETS[name]
     x, z = (pd.read_csv(path).drop(columns=counters) for path in (train, test))
-    for column in x.select_dtypes("object"):
+    for column in x.select_dtypes(exclude="number"):
         x[column] = x[column].astype("category")
-        z[column] = pd.Categorical(z[column], x[column].cat.categories)
+        names = x[column].cat.categories
+        z[column] = pd.Categorical(z[column].where(z[column].isin(names)), names)
     model = HistGradientBoostingClassifier(categorical_features="from_dtype", random_state=0).fit(
         x.drop(columns=target), x[target]
     )
