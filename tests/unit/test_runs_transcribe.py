@@ -57,13 +57,13 @@ def _apart(apart: None, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def made(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("full") / "model"
     return mapsto.transfer(place / "train.csv", "said", test=place / "test.csv", source=str(place / "net"), task="transcribe",
-                           strategy="full", epochs=25, rate=5e-3, out=str(out))  # fmt: skip
+                           strategy="full", epochs=48, rate=1.2e-2, batch=8, out=str(out))  # fmt: skip
 
 
 def test_it_learns_to_write(made: Any, place: Path) -> None:
     report = made.evaluate(place / "test.csv")
     figures = report.plain()["table"][0]["figures"]
-    assert figures["neg_wer"]["value"] > -0.3, figures
+    assert figures["word_accuracy"]["value"] > 0.3, figures
     assert any(line.startswith("on 24 rows") and "wer" in line and "cer" in line for line in report.lines())
     told = made.facts.metrics["table"]
     assert [row["name"] for row in told][1:] == ["commonest text"]
