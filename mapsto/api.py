@@ -236,7 +236,7 @@ def embed(model: Model | str, data: Any, out: str | None = None, online: bool = 
     """
     suffix = sink.checked(out, (".npy", ".parquet")) if out is not None else ""
     held = model if isinstance(model, Model) else encoder(model, online)
-    if isinstance(data, (list, tuple)) and all(isinstance(text, str) for text in data):
+    if isinstance(data, (list, tuple)) and all(isinstance(one, (str, bytes)) for one in data):
         examples: Sequence[Any] = data
     else:
         source = open_source(data, "data")

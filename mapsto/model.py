@@ -57,7 +57,7 @@ class Model:
         """How this model computes here: as it was made, on a machine like the one that made it; else by a probe."""
         if self._machine is None:
             plan = (self.facts.config or {}).get("plan", {})
-            same = self.facts.environment == describe() and "machine" in plan
+            same = self.facts.environment in (None, describe()) and "machine" in plan
             self._machine = config.fill(Machine, plan["machine"], "plan: machine") if same else probe()
         self._machine.settle()
         return self._machine

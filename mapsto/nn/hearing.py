@@ -1,8 +1,9 @@
-"""Recordings as they might as well have been: whole batches faster or slower, shifted, with holes in time and pitch, and noise.
+"""Recordings as they might as well have been: whole batches faster or slower, shifted, with holes in time and in pitch, and noise.
 
     speed    0.9 to 1.1, pitch and length alike (Ko et al. 2015), by linear interpolation
     shift    up to 50 ms later, silence before
-    holes    two of up to a tenth of the time, and one of up to a sixth of the mel scale (SpecAugment; Park et al. 2019)
+    holes    two of up to a tenth of the time (SpecAugment; Park et al. 2019)
+    pitch    one of up to a sixth of the mel scale (the same)
     noise    white, every second time, 15 to 40 dB below the recording
 
 The holes are cut into the wave, so that whatever an encoder makes of it has them. Every number is drawn from (seed, purpose,
@@ -15,12 +16,14 @@ Shape letters: `W` recordings (windows), `N` positions, `S` samples of a positio
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from mapsto.core import random
 
+KINDS = ("speed", "shift", "holes", "pitch", "noise")
 SPEED, SHIFT = 0.1, 2.5  # of the pace; positions of 20 ms
 HOLES, TIME, PITCH = 2, 0.1, 1 / 6
 NOISY, LOUD, QUIET = 0.5, 15.0, 40.0  # share of the recordings; dB
@@ -31,18 +34,19 @@ _LANES = 1 << 24  # samples of a recording that have draws of their own
 
 
 def heard(
-    signal: Tensor, lengths: Tensor, numbers: Tensor, seed: int, step: int, speed: float = SPEED
+    signal: Tensor, lengths: Tensor, numbers: Tensor, seed: int, step: int, kinds: Sequence[str] = KINDS
 ) -> tuple[Tensor, Tensor]:
-    """(N, S) int16, (W,) lengths and (W,) int64 numbers of the recordings ↦ (N', S) int16 and (W,) lengths."""
+    """(N, S) int16, (W,) lengths and (W,) int64 numbers of the recordings ↦ (N', S) int16 and (W,) lengths, changed in these ways."""
     draw = _Draw(numbers, seed, step)
-    waves, lengths = _paced(signal, lengths, draw, speed)
-    real = torch.arange(waves.shape[1], device=waves.device) < (lengths * signal.shape[1])[:, None]
-    made = (
-        (_noisy(_dulled(waves * real, draw), real, draw) * _holed(real, draw))
-        .clamp(-_FULL - 1, _FULL)
-        .round()
-        .to(torch.int16)
+    waves, lengths = _paced(
+        signal, lengths, draw, SPEED if "speed" in kinds else 0.0, SHIFT if "shift" in kinds else 0.0
     )
+    real = torch.arange(waves.shape[1], device=waves.device) < (lengths * signal.shape[1])[:, None]
+    waves = waves * real
+    waves = _dulled(waves, draw) if "pitch" in kinds else waves
+    waves = _noisy(waves, real, draw) if "noise" in kinds else waves
+    waves = waves * _holed(real, draw) if "holes" in kinds else waves
+    made = waves.clamp(-_FULL - 1, _FULL).round().to(torch.int16)
     return made[real].view(-1, signal.shape[1]), lengths
 
 
@@ -57,10 +61,10 @@ class _Draw:
         return low + (high - low) * random.uniform(self.numbers, self.seed, f"heard {purpose}", self.step)
 
 
-def _paced(signal: Tensor, lengths: Tensor, draw: _Draw, most: float) -> tuple[Tensor, Tensor]:
+def _paced(signal: Tensor, lengths: Tensor, draw: _Draw, most: float, later: float) -> tuple[Tensor, Tensor]:
     """(W, T) float at another pace, later, and how many positions each has now."""
     size = signal.shape[1]
-    pace, late = 1 + most * draw("speed", -1.0, 1.0), draw("shift") * SHIFT * size
+    pace, late = 1 + most * draw("speed", -1.0, 1.0), draw("shift") * later * size
     after = torch.ceil(lengths / pace).long().clamp(min=1)
     flat, starts = signal.flatten().float(), (lengths.cumsum(0) - lengths) * size
     asked = (torch.arange(int(after.max()) * size, device=signal.device) - late[:, None]) * pace[:, None]

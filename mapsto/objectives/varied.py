@@ -19,7 +19,7 @@ from mapsto.nn import augment, hearing, mixing
 from mapsto.nn.pixels import Draw
 
 LEAST = 0.5  # of a picture's area in a crop: what is to be told should still be there
-KINDS = (*augment.KINDS, *mixing.KINDS)
+KINDS = (*augment.KINDS, *mixing.KINDS, *hearing.KINDS)
 Change = Callable[
     [Batch, int, int], Batch
 ]  # (a batch with the `number` (B,) of each example, seed, step) ↦ it, changed
@@ -71,14 +71,18 @@ def pictures(kinds: Sequence[str]) -> Change:
     return change
 
 
-def recordings(speed: float = hearing.SPEED) -> Change:
-    """Changes of `signal`, and with its `speed` (as of `nn.hearing.heard`) of `lengths`; the windows of one are at one pace."""
+def recordings(kinds: Sequence[str]) -> Change:
+    """Changes of `signal` in these ways, and with another pace of `lengths`; the windows of a recording are at one pace."""
 
     def change(batch: Batch, seed: int, step: int) -> Batch:
         numbers = batch["number"]
         if "windows" in batch:
             numbers = torch.repeat_interleave(numbers, batch["windows"])
-        signal, lengths = hearing.heard(batch["signal"], batch["lengths"], numbers, seed, step, speed)
+        signal, lengths = hearing.heard(batch["signal"], batch["lengths"], numbers, seed, step, tuple(kinds))
         return {**batch, "signal": signal, "lengths": lengths}
 
     return change
+
+
+OF: dict[str, Callable[[Sequence[str]], Change]] = {"image": pictures, "audio": recordings}
+"""Modality ↦ what makes a change in some of its ways."""

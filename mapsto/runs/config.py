@@ -9,7 +9,11 @@ from mapsto.core.config import option
 from mapsto.core.durations import Duration
 from mapsto.core.errors import ConfigError, listing
 
-AUGMENTS = ("crop", "flip", "rotate", "colour", "blur", "erase", "rand", "mixup", "cutmix")
+AUGMENTS: dict[str, tuple[str, ...]] = {
+    "image": ("crop", "flip", "rotate", "colour", "blur", "erase", "rand", "mixup", "cutmix"),
+    "audio": ("speed", "shift", "holes", "pitch", "noise"),
+}
+"""Modality ↦ the ways in which its examples can be varied."""
 STRATEGIES = ("auto", "zero-shot", "frozen", "contrast", "mlp", "partial", "lora", "full", "boosted")
 
 
@@ -55,7 +59,9 @@ class TransferConfig:
     rank: int = option(8, least=1, help="rank of the LoRA matrices")
     hidden: int | None = option(None, least=1, help="units of the hidden layer of 'mlp'")
     augment: tuple[str, ...] | None = option(
-        None, choices=AUGMENTS, help="how pictures are varied while a net is tuned on them"
+        None,
+        choices=sum(AUGMENTS.values(), ()),
+        help="how pictures or recordings are varied while a net is tuned on them",
     )
     receipt: str = option("brief", choices=("brief", "full"), help="full also trains the same net from random weights")
     online: bool = option(False, help="allow fetching the model that was named from the Hugging Face hub")

@@ -12,7 +12,7 @@ from mapsto.core.contracts import Codec, Encoder
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.errors import ConfigError
 from mapsto.data.columns import Columns
-from mapsto.data.parts import Parts
+from mapsto.data.parts import NONE, Parts
 from mapsto.data.rows import Rows
 from mapsto.data.source import Source
 from mapsto.encoders import pretrained, sources
@@ -83,7 +83,8 @@ def _part(
 ) -> tuple[Codec, Encoder, str]:
     """The codec and the encoder of a part, and what they are called."""
     if modality == ColumnsCodec.modality:
-        codec = ColumnsCodec.fit(examples.distinct[modality], columns.parts[modality])
+        numbers = examples.numbers(modality)
+        codec = ColumnsCodec.fit(examples.distinct[modality].take(numbers[numbers != NONE]), columns.parts[modality])
         return codec, Cells(numbers=codec.numbers, sizes=codec.sizes), "cells as they are"
     if name is None and modality == AudioCodec.modality:
         drawn = blank.blank(Speech.name, request.seed, {})

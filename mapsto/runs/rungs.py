@@ -10,9 +10,9 @@ import numpy as np
 from torch import nn
 
 from mapsto.core.contracts import Staged
-from mapsto.core.errors import ConfigError
+from mapsto.core.errors import ConfigError, listing
 from mapsto.core.machine import Machine
-from mapsto.runs.config import TransferConfig
+from mapsto.runs.config import AUGMENTS, TransferConfig
 from mapsto.runs.plan import Reason
 from mapsto.runs.prepare import Start, Table
 from mapsto.strategies import contrast, heads, mlp, zeroshot
@@ -92,13 +92,13 @@ def _check(request: TransferConfig, table: Table, start: Start, named: bool) -> 
         raise ConfigError(
             "strategy 'zero-shot' reads the names of the classes, and these are no words, or it reads no words; use 'frozen'"
         )
-    if request.augment is not None and start.codec.modality != "image":
-        raise ConfigError(
-            f"augment varies pictures, and {start.origin.name} reads {start.codec.modality}; leave it out"
-        )
+    ways = AUGMENTS.get(start.codec.modality, ())
+    if strange := [way for way in request.augment or () if way not in ways]:
+        raise ConfigError(f"augment: {listing(strange)} varies nothing that {start.origin.name} reads, which is {start.codec.modality}; "
+                          + (f"there is {listing(ways, 9)}" if ways else "leave it out"))  # fmt: skip
     if request.augment is not None and request.strategy not in ("auto", "partial", "lora", "full"):
         raise ConfigError(
-            f"augment varies pictures while a net is tuned, and strategy {request.strategy!r} tunes none; leave one out"
+            f"augment varies examples while a net is tuned, and strategy {request.strategy!r} tunes none; leave one out"
         )
     if request.strategy == "contrast" and (table.labels.kind not in ("single", "ordinal") or not reads):
         raise ConfigError(
@@ -138,7 +138,7 @@ class _Tuning:
             return self._contrast()
         if rung == "mlp":
             return self._mlp(left)
-        varied = self._varied()
+        varied = () if rung == "frozen" else self.request.augment or ()
         kept = rung == "frozen" or (rung == "partial" and not varied and isinstance(self.start.encoder, Staged))
         cached = kept and self._bytes() <= KEPT_BYTES
         epoch = self.costs.row * self.learn * self._factor(rung, cached) + STEP * self.per_epoch
@@ -154,7 +154,7 @@ class _Tuning:
             rung, ""
         )
         told = "; what lies below is computed once and kept" if cached else ""
-        told += f"; pictures varied by {', '.join(varied)}" if varied else ""
+        told += f"; varied by {', '.join(varied)}" if varied else ""
         self._why.append(
             (rung, f"{steps:,} steps of {self.batch}", f"{why}{', ' + what if what else ''}{told}; rate {rate:g}")
         )
@@ -165,12 +165,6 @@ class _Tuning:
     def reasons(self) -> tuple[Reason, ...]:
         """A line for each rung that was considered."""
         return tuple(self._why)
-
-    def _varied(self) -> tuple[str, ...]:
-        """How pictures are varied while a net is tuned on them."""
-        if self.start.codec.modality != "image":
-            return ()
-        return self.request.augment or ()
 
     def _steps(self, affordable: float, most: int) -> tuple[int, str]:
         """Steps for a rung of `most` epochs when so many fit into what is left."""

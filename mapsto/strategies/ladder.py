@@ -92,9 +92,9 @@ class Ladder:
             judge = yield from self._features("judge", "mlp")
             learn = yield from self._features("learn", "mlp")
             return (yield from mlp.mlp(self.job, rung, learn, judge, self.watch))
-        if rung.rung == "frozen" and rung.cached:
+        if rung.cached:
             for name in ("learn", "judge"):
-                yield from self._features(name, "frozen")
+                yield from self._features(name, rung.rung)
         start = Composed(self.job.codec, self.job.source, self.job.task) if best is None else best.mapping
         return (yield from tune(self.job, rung, start, self.watch, self._below if rung.cached else None))
 

@@ -22,7 +22,6 @@ from mapsto.data.loader import Loader
 from mapsto.engine import infer
 from mapsto.engine.drive import Look, Noted, Watch, drive
 from mapsto.engine.loop import Run, Settings
-from mapsto.nn import hearing
 from mapsto.nn.pooling import pool
 from mapsto.objectives import varied
 from mapsto.objectives.varied import KINDS, Varied
@@ -44,7 +43,7 @@ class Tuning:
     hidden: int = option(0, least=0, help="units of the hidden layer of 'mlp'")
     folds: int = option(0, least=0, help="parts of the rows that an 'mlp' judges which never saw them; 0: none")
     rank: int = option(8, least=1, help="rank of the LoRA matrices")
-    augment: tuple[str, ...] = option((), choices=KINDS, help="how pictures are varied")
+    augment: tuple[str, ...] = option((), choices=KINDS, help="how examples are varied")
     cached: bool = option(False, help="whether what the untouched blocks make is kept")
     looks: int = option(4, least=1, help="how often validation looks, evenly over the run")
     stop: int | None = option(None, least=1, help="the step at which the budget ended the run before its time")
@@ -159,19 +158,9 @@ def _arranged(
             return Above(encoder), task, learn, judge
         assert isinstance(encoder, Staged)
         return Upper(encoder, len(encoder.depths) - (plan.layers or 1)), task, learn, judge
-    change = _change(job, plan, task)
-    return (encoder, task, learn, judge) if change is None else (encoder, Varied(task, change), _numbered(learn), judge)
-
-
-def _change(job: Job, plan: Tuning, task: Any) -> varied.Change | None:
-    """How examples are varied while they are learnt from."""
-    if plan.augment:
-        return varied.pictures(plan.augment)
-    if job.codec.modality != "audio" or plan.rung == "frozen":
-        return None
-    return varied.recordings(
-        hearing.SPEED if task.reads == "rows" else 0.0
-    )  # what is said stays the same, who says it may not
+    if not plan.augment:
+        return encoder, task, learn, judge
+    return encoder, Varied(task, varied.OF[job.codec.modality](plan.augment)), _numbered(learn), judge
 
 
 def _rules(plan: Tuning, encoder: Encoder) -> freeze.Rules:

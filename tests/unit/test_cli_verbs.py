@@ -35,7 +35,7 @@ class Model:
     """Reads single texts, or pairs."""
 
     def __init__(self, pair=None):
-        codec = types.SimpleNamespace(spec=lambda: {"pair": pair})
+        codec = types.SimpleNamespace(spec=lambda: {"pair": pair}, modality="text")
         self.mapping = types.SimpleNamespace(codec=codec)
         self.facts = types.SimpleNamespace(data={"columns": {"text": ["text"], "target": "label", "kind": "single"}})
 

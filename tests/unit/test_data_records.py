@@ -146,7 +146,9 @@ def test_an_audit_tells_of_repeats_and_leaks():
     assert found.of("near duplicates") is None
 
 
-def test_a_run_says_that_it_does_not_learn_from_a_table_yet():
+def test_a_source_of_texts_does_not_read_a_table():
     source = SimpleNamespace(codec={"name": "text"}, origin=SimpleNamespace(name="minilm"))
-    with pytest.raises(ConfigError, match="source 'minilm' reads text, and no run yet learns from a table"):
+    with pytest.raises(
+        ConfigError, match="source 'minilm' reads text, and these columns are a table: name a source that reads it"
+    ):
         reading.reader(TransferConfig("a.csv", "y"), inferred(TABLE), source)

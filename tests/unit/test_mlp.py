@@ -186,7 +186,7 @@ def test_the_temperature_costs_least(kind):
 class Rows:
     """A codec of numbered rows."""
 
-    window = 4096
+    window, modality = 4096, "text"
 
     def __init__(self, batch):
         self.batch = batch

@@ -161,7 +161,7 @@ BAD = [
     ("transfer train.csv --target answer --max-length 64", "max_length are for texts"),
     ("transfer train.csv --target answer --table age nothing", "'nothing'"),
     ("transfer train.csv --target answer --table one", "nothing can be learnt from it"),
-    ("transfer train.csv --target answer --table age --text colour", "name one of them"),
+    ("transfer train.csv --target answer --table age --text age", "name each column once"),
     ("transfer texts.csv --target label --strategy boosted", "grows trees on a table"),
     ("predict model text", "expected a row as a JSON object"),
     ("predict model [1]", "expected a row as a JSON object"),

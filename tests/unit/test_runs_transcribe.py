@@ -58,13 +58,13 @@ def _apart(apart: None, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def made(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("full") / "model"
     return mapsto.transfer(place / "train.csv", "said", test=place / "test.csv", source=str(place / "net"), task="transcribe",
-                           strategy="full", epochs=48, rate=1.2e-2, batch=8, out=str(out))  # fmt: skip
+                           strategy="full", epochs=48, rate=8e-3, batch=8, out=str(out))  # fmt: skip
 
 
 def test_it_learns_to_write(made: Any, place: Path) -> None:
     report = made.evaluate(place / "test.csv")
     figures = report.plain()["table"][0]["figures"]
-    assert figures["word_accuracy"]["value"] > 0.3, figures
+    assert figures["word_accuracy"]["value"] > 0.8, figures
     assert any(line.startswith("on 24 rows") and "wer" in line and "cer" in line for line in report.lines())
     told = made.facts.metrics["table"]
     assert [row["name"] for row in told][1:] == ["commonest text"]
@@ -112,7 +112,7 @@ def test_on_the_command_line(made: Any, place: Path, tmp_path: Path, capsys: pyt
     model = str(made.facts.config["out"])
     assert main(["transcribe", model, "test/1000.wav", "test/1001.wav"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("\t")[1] for line in lines] == ["test/1000.wav", "test/1001.wav"]
+    assert [line.split()[-1] for line in lines] == ["test/1000.wav", "test/1001.wav"]
     assert main(["transcribe", model, "test", "--beams", "3", "--json"]) == 0
     assert '"noted": []' in capsys.readouterr().out
     assert main(["predict", model, "--data", "test.csv", "--out", str(tmp_path / "a.csv")]) == 0
