@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ _YEAR_LAST = re.compile(rf"(\d{{1,2}})([-/.])(\d{{1,2}})\2(\d{{4}}|\d{{2}}){_TIM
 _NAMED = re.compile(rf"(?:(\d{{1,2}})[ -]([A-Za-z]{{3,9}})\.?|([A-Za-z]{{3,9}})\.? (\d{{1,2}})),?[ -](\d{{4}}){_TIME}")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MOST = 40  # characters of a date
+_SHORT = 64  # characters of a cell that is remembered
 
 
 def missing(value: Any) -> bool:
@@ -33,9 +35,9 @@ def number(value: Any) -> float | None:
     """A cell as a float when it is a number or reads like one, else None."""
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
-        return None
-    if isinstance(value, str) and "_" in value:  # Python would read 1_000 as a number
+    if isinstance(value, str):
+        return _written(value) if len(value) <= _SHORT else _written.__wrapped__(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         return None
     try:
         return float(value)
@@ -43,8 +45,26 @@ def number(value: Any) -> float | None:
         return None
 
 
+@lru_cache(maxsize=1 << 16)  # columns say the same again and again
+def _written(text: str) -> float | None:
+    """The number that a text reads like."""
+    if "_" in text:  # Python would read 1_000 as a number
+        return None
+    try:
+        return float(text)
+    except (ValueError, OverflowError):
+        return None
+
+
 def name(value: Any) -> str:
     """A cell as the name of a category."""
+    if isinstance(value, str) and len(value) <= _SHORT:
+        return _named(value)
+    return _named.__wrapped__(value)
+
+
+@lru_cache(maxsize=1 << 16)
+def _named(value: Any) -> str:
     found = number(value)
     if found is None or not math.isfinite(found):
         return str(value).strip()

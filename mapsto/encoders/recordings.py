@@ -110,7 +110,10 @@ class Recordings(Encoder):
             positions = min(self._whole, -(-wanted // _ROUND) * _ROUND)
             wave, short = wave[: positions * window.shape[1]], {"padding": "do_not_pad"}
             wave = np.pad(wave, (0, positions * window.shape[1] - len(wave)))
-        made = self._extractor(wave, sampling_rate=self._extractor.sampling_rate, return_tensors="np", **short)
+        with torch.autocast(
+            window.device.type, enabled=False
+        ):  # its spectrum becomes an array, which knows no bfloat16
+            made = self._extractor(wave, sampling_rate=self._extractor.sampling_rate, return_tensors="np", **short)
         return torch.from_numpy(made[self._extractor.model_input_names[0]][0]).float().to(window.device)
 
     @contextlib.contextmanager

@@ -196,6 +196,16 @@ def test_a_batch_is_its_singles(name: str, variant: str) -> None:
 
 
 @torch.no_grad()
+def test_under_autocast_it_is_near(name: str, variant: str) -> None:
+    encoder = built(name, variant)
+    given = batch(encoder)
+    exact = encoder(given).pooled
+    with torch.autocast("cpu", torch.bfloat16):
+        near = encoder(given).pooled
+    assert near.float().sub(exact).norm() < 0.1 * exact.norm()
+
+
+@torch.no_grad()
 def test_spec_and_weights_make_it_again_bit_for_bit(name: str, variant: str) -> None:
     encoder = built(name, variant)
     again = make(name, json.loads(json.dumps(encoder.spec())))
