@@ -20,6 +20,7 @@ from mapsto.core.contracts import Task
 from mapsto.evaluation.baselines import Baseline
 from mapsto.evaluation.intervals import RESAMPLES, Difference, Interval, bootstrap, compare, wilson
 from mapsto.metrics import classification
+from mapsto.metrics.classification import Floats
 from mapsto.tasks.classify import Classify
 
 SHARES = ("accuracy", "exact_match")  # figures that are a share of rows, for which Wilson's interval holds
@@ -135,8 +136,16 @@ def judge(scores: Tensor, targets: Tensor, task: Task, baselines: Sequence[Basel
 
 def _figures(task: Task, scores: Tensor, targets: Tensor, groups: NDArray[Any] | None, seed: int,
              resamples: int) -> dict[str, Interval]:  # fmt: skip
-    rows = len(targets)
-    figures = bootstrap(lambda counts: task.figures(scores, targets, counts), rows, groups, seed, resamples)
+    rows, two = len(targets), isinstance(task, Classify) and task.kind == "single" and len(task.names) == 2
+
+    def measured(counts: Floats) -> dict[str, Floats]:
+        found = task.figures(scores, targets, counts)
+        if two:  # it ranks the rows of one model, and so is no figure by which two models could swap their answers
+            margin = (scores[:, 1] - scores[:, 0]).double().numpy()
+            found["auc"] = classification.auc(margin, targets.numpy() == 1, counts)
+        return found
+
+    figures = bootstrap(measured, rows, groups, seed, resamples)
     for name in [n for n in figures if n in SHARES and groups is None]:
         found, (low, high) = figures[name], wilson(figures[name].value * rows, rows)
         figures[name] = Interval(found.value, min(found.low, low), max(found.high, high))

@@ -35,12 +35,14 @@ def auc(scores: Floats, actual: Flags, counts: Floats) -> Floats:
     McNeil 1982); 0.5 where a resample lacks one of them. scores and actual (B,) ↦ (R,).
     """
     order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=np.nan) != 0)  # of rows that score alike
-    counted, second = counts[:, order].astype(np.float64), actual[order]
-    above, below = (np.add.reduceat(counted * part, starts, axis=1) for part in (second, ~second))
-    wins = (above * (below.cumsum(1) - below / 2)).sum(1)
-    pairs = above.sum(1) * below.sum(1)
-    return np.where(pairs > 0, _over(wins, pairs), 0.5)
+    ranked, second = scores[order], actual[order]
+    counted = counts[:, order]
+    first = np.zeros((len(counts), len(order) + 1))  # rows of the first class among the lowest 0, 1, 2 …
+    np.cumsum(counted * ~second, axis=1, out=first[:, 1:])
+    below, level = (first[:, np.searchsorted(ranked, ranked[second], side)] for side in ("left", "right"))
+    counted = counted[:, second]
+    pairs = counted.sum(1, dtype=np.float64) * first[:, -1]
+    return np.where(pairs > 0, _over((counted * (below + level)).sum(1) / 2, pairs), 0.5)
 
 
 def ordinal(predicted: Codes, actual: Codes, classes: int, counts: Floats) -> dict[str, Floats]:

@@ -118,8 +118,8 @@ class Classify(Task):
     def figures(self, scores: Tensor, targets: Tensor, counts: Floats) -> dict[str, Floats]:
         """The metrics of R resamples at once: name ↦ (R,), for counts (R, B) of each row in each resample.
 
-        single: accuracy, macro_f1, and auc where there are two classes; where classes are weighed, so that all count alike, macro_f1
-        comes first; multi: micro_f1, macro_f1, exact_match; ordinal: qwk, accuracy, macro_f1, neg_mae.
+        single: accuracy, macro_f1, the other way round where classes are weighed, so that all count alike; multi: micro_f1,
+        macro_f1, exact_match; ordinal: qwk, accuracy, macro_f1, neg_mae.
         """
         given, actual = self.decide(scores.detach()).cpu().numpy(), targets.cpu().numpy()
         if self.kind == "multi":
@@ -127,9 +127,6 @@ class Classify(Task):
         if self.kind == "ordinal":
             return classification.ordinal(given, actual, len(self.names), counts)
         found = classification.single(given, actual, len(self.names), counts)
-        if len(self.names) == 2:
-            margin = scores.detach().double().cpu().numpy()
-            found["auc"] = classification.auc(margin[:, 1] - margin[:, 0], actual == 1, counts)
         return {"macro_f1": found.pop("macro_f1"), **found} if self.weights is not None else found
 
     def choose_thresholds(self, scores: Tensor, targets: Tensor) -> tuple[float, ...]:
