@@ -49,6 +49,13 @@ def ours(words: list[str]) -> dict[str, Any]:
         return {**json.loads(done.stdout), "whole_s": time.perf_counter() - start}
 
 
+def wrote(name: str, found: dict[str, Any]) -> None:
+    """Keep what a job found, with the machine, and show it."""
+    text = json.dumps({"job": name.partition("-")[2] or name, "machine": describe(), **found}, indent=2)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
+    print(text, flush=True)
+
+
 def accuracy(told: dict[str, Any]) -> float:
     """The accuracy in a run's JSON."""
     value: float = told["result"]["table"][0]["figures"]["accuracy"]["value"]

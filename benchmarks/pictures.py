@@ -11,7 +11,6 @@ labels   the same pictures for the budget, then 500 labels, 3 draws: a linear he
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 from pathlib import Path
@@ -20,8 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.__main__ import RESULTS, accuracy, ours, peer
-from mapsto.core.machine import describe
+from benchmarks.__main__ import accuracy, ours, peer, wrote
 from mapsto.media import pictures
 
 STEPS, PICTURES, SHOTS = 60, 20_000, 50
@@ -42,7 +40,7 @@ def pace(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
         pairs.append(
             {"ours": mine, "theirs": theirs["pictures_per_second"], "ratio": mine / theirs["pictures_per_second"]}
         )
-        _told("pace", {"pairs": pairs, "ratio": statistics.median(pair["ratio"] for pair in pairs)})
+        wrote("pictures-pace", {"pairs": pairs, "ratio": statistics.median(pair["ratio"] for pair in pairs)})
     return {"pairs": pairs, "ratio": statistics.median(pair["ratio"] for pair in pairs)}
 
 
@@ -63,7 +61,7 @@ def labels(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
                     ours(["transfer", *given, "--from", source, "--strategy", strategy, *more])
                 )
         found["rows"].append(row)
-        _told("labels", found)
+        wrote("pictures-labels", found)
     return found
 
 
@@ -75,12 +73,6 @@ def _photos(asked: argparse.Namespace, work: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return work / "photos"
-
-
-def _told(job: str, found: dict[str, Any]) -> None:
-    text = json.dumps({"job": job, "machine": describe(), **found}, indent=2)
-    (RESULTS / f"pictures-{job}.json").write_text(text + "\n")
-    print(text, flush=True)
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ stamps     captions, pictures and French speech of tuxpaint's stamps (FOLDER is 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.__main__ import RESULTS, ours
-from mapsto.core.machine import describe
+from benchmarks.__main__ import ours, wrote
 
 
 def flickr8k(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -67,9 +65,7 @@ def main() -> None:
     for job in asked.jobs:
         with tempfile.TemporaryDirectory() as work:
             found = {"flickr8k": flickr8k, "stamps": stamps}[job](asked, Path(work))
-        text = json.dumps({"job": job, "machine": describe(), **found}, indent=2)
-        (RESULTS / f"space-{job}.json").write_text(text + "\n")
-        print(text, flush=True)
+        wrote(f"space-{job}", found)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
-import json
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -25,8 +24,7 @@ import numpy as np
 import soundfile
 
 import mapsto
-from benchmarks.__main__ import RESULTS, accuracy, ours
-from mapsto.core.machine import describe
+from benchmarks.__main__ import accuracy, ours, wrote
 from mapsto.metrics import transcripts
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -47,7 +45,7 @@ def loso(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
             [*given, "--from", _blank(work), "--strategy", "full", "--rate", "2e-3", "--epochs", "6", "--batch", "32"]
         )
         found[left] = {"whisper": accuracy(whisper), "scratch": accuracy(scratch), "whisper_s": whisper["whole_s"]}
-        _told("loso", {"speakers": found, "mean": _means(found)})
+        wrote("speech-loso", {"speakers": found, "mean": _means(found)})
     return {"speakers": found, "mean": _means(found)}
 
 
@@ -66,7 +64,7 @@ def ctc(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
             figures = told["result"]["table"][0]["figures"]
             found[left] |= {name: -figures["neg_wer"]["value"], f"{name}_cer": -figures["neg_cer"]["value"],
                             f"{name}_s": told["whole_s"]}  # fmt: skip
-            _told("ctc", {"speakers": found})
+            wrote("speech-ctc", {"speakers": found})
     return {"speakers": found, "mean": _means(found)}
 
 
@@ -105,7 +103,7 @@ def speakers(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
             ours(["transfer", train, "--target", "said", *more, "--out", out])
             row[name] = ours(["evaluate", out, test])["eer"]["value"]
         found[" ".join(pair)] = row
-        _told("speakers", {"pairs": found, "mean": _means(found)})
+        wrote("speech-speakers", {"pairs": found, "mean": _means(found)})
     return {"pairs": found, "mean": _means(found)}
 
 
@@ -167,12 +165,6 @@ def _means(found: dict[str, dict[str, float]]) -> dict[str, float]:
     return {name: statistics.mean(row[name] for row in whole) for name in whole[0]}
 
 
-def _told(job: str, found: dict[str, Any]) -> None:
-    text = json.dumps({"job": job, "machine": describe(), **found}, indent=2)
-    (RESULTS / f"speech-{job}.json").write_text(text + "\n")
-    print(text, flush=True)
-
-
 def main() -> None:
     jobs = {"loso": loso, "ctc": ctc, "prompts": prompts, "speakers": speakers}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -186,7 +178,7 @@ def main() -> None:
     asked = parser.parse_args()
     for job in asked.jobs:
         with tempfile.TemporaryDirectory() as work:
-            _told(job, jobs[job](asked, Path(work)))
+            wrote(f"speech-{job}", jobs[job](asked, Path(work)))
 
 
 if __name__ == "__main__":

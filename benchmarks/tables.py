@@ -12,7 +12,6 @@ labels   the same folds: a net learns from the training rows without their targe
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -21,8 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.__main__ import RESULTS, ours
-from mapsto.core.machine import describe
+from benchmarks.__main__ import ours, wrote
 
 SETS = {
     "claims": ("table/vehicle_claims/claims.csv", "FraudFound_P", ["PolicyNumber"]),
@@ -120,9 +118,7 @@ def _told(job: str, found: dict[str, Any]) -> None:
         for name, rows in found.items()
         if rows
     }
-    text = json.dumps({"job": job, "machine": describe(), "means": means, "folds": found}, indent=2)
-    (RESULTS / f"tables-{job}.json").write_text(text + "\n")
-    print(text, flush=True)
+    wrote(f"tables-{job}", {"means": means, "folds": found})
 
 
 def main() -> None:

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from mapsto.core.contracts import Batch
 from mapsto.core.errors import ConfigError, DataError
-from mapsto.encoders.stack import Stack
-from mapsto.nn.ragged import layout
+from mapsto.encoders.stack import Stack, through
 from mapsto.nn.transformer import Block
 
 
@@ -91,10 +90,4 @@ class Columns(Stack):
 
     def _through(self, rows: Tensor, batch: Batch, start: int, stop: int) -> Tensor:
         """The blocks `start` … `stop - 1`."""
-        if start == stop:
-            return rows
-        plan = layout(batch["lengths"])
-        rows = plan.enter(rows)
-        for block in list(self.blocks)[start:stop]:
-            rows = block(rows, plan)
-        return plan.leave(rows)
+        return through(list(self.blocks)[start:stop], rows, batch["lengths"])

@@ -15,11 +15,10 @@ from torch import Tensor, nn
 
 from mapsto.core.contracts import Batch
 from mapsto.core.errors import ConfigError
-from mapsto.encoders.stack import Stack
+from mapsto.encoders.stack import Stack, through
 from mapsto.nn.colours import Colours
 from mapsto.nn.pooling import POOLINGS
 from mapsto.nn.positions import sinusoids
-from mapsto.nn.ragged import layout
 from mapsto.nn.transformer import Block
 
 _MEAN, _STD = 127.5, 64.0  # of pixels from 0 to 255
@@ -80,13 +79,7 @@ class Patches(Stack):
         return self._through(rows, batch, 0, depth)
 
     def _through(self, rows: Tensor, batch: Batch, start: int, stop: int) -> Tensor:
-        if start == stop:
-            return rows
-        plan = layout(batch["lengths"])
-        rows = plan.enter(rows)
-        for block in list(self.blocks)[start:stop]:
-            rows = block(rows, plan)
-        return plan.leave(rows)
+        return through(list(self.blocks)[start:stop], rows, batch["lengths"])
 
 
 def _check(spec: dict[str, Any]) -> None:

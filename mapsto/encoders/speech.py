@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from mapsto.core.contracts import Batch
 from mapsto.core.errors import ConfigError
-from mapsto.encoders.stack import Stack
+from mapsto.encoders.stack import Stack, through
 from mapsto.nn.mel import FRAMES, Bands
 from mapsto.nn.pooling import POOLINGS
 from mapsto.nn.positions import angles
-from mapsto.nn.ragged import layout, places
+from mapsto.nn.ragged import places
 from mapsto.nn.transformer import Block
 
 
@@ -77,13 +77,8 @@ class Speech(Stack):
         return self._through(self.embed(batch["signal"], batch["lengths"]), batch, 0, depth)
 
     def _through(self, rows: Tensor, batch: Batch, start: int, stop: int) -> Tensor:
-        if start == stop:
-            return rows
-        plan = layout(batch["lengths"])
-        rows, turn = plan.enter(rows), plan.enter(angles(places(batch["lengths"]), self._turn))
-        for block in list(self.blocks)[start:stop]:
-            rows = block(rows, plan, turn=turn)
-        return plan.leave(rows)
+        turn = angles(places(batch["lengths"]), self._turn)
+        return through(list(self.blocks)[start:stop], rows, batch["lengths"], turn)
 
 
 def _check(spec: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mapsto.core.contracts import Batch, Encoded, Incremental, Lexical, Staged
 from mapsto.nn.pooling import pool
+from mapsto.nn.ragged import layout
 
 
 class Stack(Staged):
@@ -61,3 +62,14 @@ class Worded(Lexical, Incremental):
         """(V, D)."""
         table: Tensor = self.embed.words.weight
         return table
+
+
+def through(blocks: Sequence[nn.Module], rows: Tensor, lengths: Tensor, turn: Tensor | None = None) -> Tensor:
+    """(N, D) rows through blocks that attend to all of a window, turned by (N, …) angles where there are such."""
+    if not blocks:
+        return rows
+    plan = layout(lengths)
+    rows, turn = plan.enter(rows), None if turn is None else plan.enter(turn)
+    for block in blocks:
+        rows = block(rows, plan, turn=turn)
+    return plan.leave(rows)
