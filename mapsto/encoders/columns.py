@@ -22,7 +22,7 @@ from mapsto.nn.transformer import Block
 
 
 @final
-class Cells(nn.Module):
+class FeatureTokenizer(nn.Module):
     """Numbers and codes ↦ a row for each: the feature tokenizer. All categories share one table, one after the other."""
 
     def __init__(self, numbers: int, sizes: Sequence[int], width: int) -> None:
@@ -69,7 +69,7 @@ class Columns(Stack):
             )
         super().__init__()
         self.width, self.pooling, self.attends = width, "mean", frozenset({"full"})
-        self.embed = Cells(numbers, sizes, width)
+        self.embed = FeatureTokenizer(numbers, sizes, width)
         self.blocks = nn.ModuleList(
             Block(width, heads, inner, norm="pre", activation="geglu", epsilon=1e-5, dropout=dropout)
             for _ in range(depth)

@@ -78,7 +78,7 @@ class Table(Unlabelled):
 
     def looker(self, encoder: Encoder, objective: Objective, machine: Machine) -> Looker:
         """What looks at a run of them."""
-        return Cells(self, encoder, objective, machine)
+        return Guesses(self, encoder, objective, machine)
 
     def reasons(self, encoder: Encoder, objective: Objective, settings: Settings) -> tuple[Reason, ...]:
         """The settings of shape, batch and rate."""
@@ -118,7 +118,7 @@ def read(request: PretrainConfig) -> Table:
 
 
 @final
-class Cells(Looker):
+class Guesses(Looker):
     """How many hidden cells of held-out rows are guessed, always the same ones."""
 
     data: Table
