@@ -6,11 +6,15 @@ count (a row kept for unknown words) are neither drawn nor moved.
 Threads that sweep side by side write to the same rows, most of all to those of the commonest words. Where cores share no
 cache each such write fetches the row from the other core, and two threads may then do less than one. So each sweep works
 on its own copies of the first `HOT` rows (words come by falling count), and adds what it changed when it ends.
+
+A text that is gone through from its beginning to its end leaves the vectors nearest to its end. So the turns of an epoch take
+pieces of `PIECE` positions in an order drawn anew for each epoch, and turn t is trained at rate − slope · t.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +32,7 @@ from mapsto.nn import noise
 
 KINDS = ("skipgram", "cbow")
 HOT = 1024  # words
+PIECE = 1 << 14  # positions, some seventy reviews: few enough to mix, many enough to read from a disk
 _ROUND = 16
 _CHUNK = 1 << 22
 
@@ -82,6 +87,9 @@ class Word2Vec:
         self._copied, self._merged = kernels.copied, kernels.merged
         self._keep, self._noise = noise.keep(counts, sample), noise.alias(counts)
         self._window, self._negatives = window, negatives
+        self._order = functools.lru_cache(2)(
+            lambda epoch: random.permutation(self.positions // PIECE, seed, "word2vec order", epoch)
+        )
         self._key = np.uint64(random.key(seed, "word2vec") & 0xFFFF_FFFF_FFFF_FFFF)
         self._words, self._hot = len(counts), min(HOT, len(counts)) if threads > 1 else 0
         self._free, self._merging = [self._words + self._hot * i for i in range(threads)], threading.Lock()
@@ -98,15 +106,24 @@ class Word2Vec:
                 "objective.drawn.outputs.weight": self._output[: self._words, : self.width]}  # fmt: skip
 
     def __call__(self, start: int, stop: int, rate: float, slope: float) -> Tally:
-        """Train on positions start … stop − 1, counted over all epochs; position p at rate − slope · p."""
+        """Train at turns start … stop − 1, counted over all epochs; turn t at rate − slope · t."""
         done = Tally()
         with self._copies() as shift:
             while start < stop:
-                epoch, begin = divmod(start, self.positions)
-                end = min(self.positions, begin + stop - start)
-                done += self._piece(epoch * self.positions, begin, end, shift, rate, slope)
+                epoch, turn = divmod(start, self.positions)
+                begin, end = self._stretch(epoch, turn)
+                end, past = min(end, begin + stop - start), epoch * self.positions
+                ahead = past + begin - start  # the kernel counts positions, not turns
+                done += self._piece(past, begin, end, shift, rate + slope * ahead, slope)
                 start += end - begin
         return done
+
+    def _stretch(self, epoch: int, turn: int) -> tuple[int, int]:
+        """The positions from that of a turn to the end of its piece; what fills no piece comes last."""
+        number, within = divmod(turn, PIECE)
+        if number < self.positions // PIECE:
+            number = int(self._order(epoch)[number])
+        return number * PIECE + within, min((number + 1) * PIECE, self.positions)
 
     @contextlib.contextmanager
     def _copies(self) -> Iterator[int]:
