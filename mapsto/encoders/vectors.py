@@ -21,6 +21,7 @@ from mapsto.core import files
 from mapsto.core.errors import DataError, ModelError, listing, suggestion
 
 SUFFIXES = (".bin", ".txt", ".vec", ".safetensors")
+WORDS = "words.tsv"  # the file of a model's folder that holds its words
 
 
 def read(path: Path | str) -> tuple[list[str], Tensor]:
@@ -52,11 +53,11 @@ def imported(path: Path | str) -> Path:
     rows = torch.cat([table[chosen].float(), torch.zeros(1, table.shape[1])])
     spec = {"vocabulary": len(chosen), "width": table.shape[1], "weighting": "mean"}
     lower = all(words[i] == words[i].lower() for i in chosen)
-    head = {"codec": {"name": "words", "spec": {"lower": lower, "pair": None, "segmenter": None}, "files": ["words.tsv"]},
+    head = {"codec": {"name": "words", "spec": {"lower": lower, "pair": None, "segmenter": None}, "files": [WORDS]},
             "encoder": {"name": "words", "spec": spec}}  # fmt: skip
     weights = torch.ones(len(rows)).index_fill(0, torch.tensor([len(chosen)]), 0.0)
     with files.folder(folder, replace=True) as aside:
-        (aside / "words.tsv").write_text("".join(f"{words[i]}\t0\n" for i in chosen), "utf-8")
+        (aside / WORDS).write_text("".join(f"{words[i]}\t0\n" for i in chosen), "utf-8")
         state = {"table.weight": rows, "weights": weights, "common": torch.zeros(table.shape[1])}
         save_file({f"encoder.{name}": value for name, value in state.items()}, aside / "model.safetensors")
         files.write_json(aside / "mapsto.json", head)

@@ -153,6 +153,8 @@ class PretrainConfig:
     segmenter: str | None = option(
         None, choices=("none", "rjieba"), help="what cuts Chinese into words (skipgram, cbow)"
     )
+    phrases: int = option(0, least=0, most=8, help="passes that join words which stand together far more often than chance, as "
+                          "new_york (skipgram, cbow)")  # fmt: skip
     threads: int | None = option(None, least=1, most=1024, help="cores to learn on (skipgram, cbow)")
     document: str = option(
         "auto", choices=("auto", "file", "paragraph", "line"), help="what of a text file is a document"
@@ -195,7 +197,9 @@ def _kind(objective: str) -> str:
 
 
 _OF: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("window", "negatives", "sample", "min_count", "weighting", "segmenter", "threads"), ("words",)),
+    **dict.fromkeys(
+        ("window", "negatives", "sample", "min_count", "weighting", "segmenter", "phrases", "threads"), ("words",)
+    ),
     **dict.fromkeys(
         (
             "vectors",

@@ -23,7 +23,7 @@ from mapsto.encoders.words import Words
 from mapsto.runs.carry import unsaid
 from mapsto.runs.config import PretrainConfig
 
-_GIVEN = ("size", "vocabulary", "width", "window", "negatives", "sample", "segmenter")
+_GIVEN = ("size", "vocabulary", "width", "window", "negatives", "sample", "segmenter", "phrases")
 """Options that a source answers."""
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mapsto.codecs import phrases
 from mapsto.codecs import words as codecs
 from mapsto.codecs.words import WordsCodec
 from mapsto.core import files
@@ -142,17 +143,20 @@ def read(request: PretrainConfig) -> Data:
 
     unread = Unread(request.data, Cleaning(request.document, request.text, duplicates=request.duplicates))
     start = None if request.source is None else source(request)
-    known = [] if start is None else [hashlib.sha256(start.vocabulary.file()).hexdigest(), start.codec.spec()]
+    known = [] if start is None else [hashlib.sha256(_content(start.codec)).hexdigest(), start.codec.spec()]
+    asked = [] if not request.phrases else [{"phrases": request.phrases}]
     segmenter = request.segmenter or codecs.installed()
-    place = unread.folder("words", request.min_count, request.vocabulary, segmenter, *known)
+    place = unread.folder("words", request.min_count, request.vocabulary, segmenter, *known, *asked)
     if (place / "codec.json").is_file():
         spec = json.loads((place / "codec.json").read_text("utf-8"))
-        codec = WordsCodec.load(spec, {codecs.FILE: (place / codecs.FILE).read_bytes()})
+        there = [place / name for name in (codecs.FILE, phrases.FILE) if (place / name).is_file()]
+        codec = WordsCodec.load(spec, {path.name: path.read_bytes() for path in there})
     else:
         codec = _counted(request, unread.corpus, start)
-        files.write(place / codecs.FILE, codec.files()[codecs.FILE])
+        for name, part in codec.files().items():
+            files.write(place / name, part)
         files.write_json(place / "codec.json", codec.spec())
-    content = codec.files()[codecs.FILE]
+    content = _content(codec)
     kept = store.ensure(place, unread.fingerprint, content, lambda: unread.corpus, codec.tokens, len(codec.vocabulary))
     return Data(request, unread.fingerprint, codec, kept, corpus.heldout(kept.keys, request.held, request.seed), start)
 
@@ -160,14 +164,23 @@ def read(request: PretrainConfig) -> Data:
 def _counted(request: PretrainConfig, read: Corpus, start: Source | None) -> WordsCodec:
     texts = (str(t) for t in read.texts)
     if start is not None:
-        spec, old = start.codec.spec(), start.vocabulary
-        more = codecs.counted(
-            texts, request.min_count, spec["lower"], cut=codecs.cutter(spec["segmenter"]), known=old.ids
-        )
-        return WordsCodec(old.extended(more), **spec)
+        spec, old, joins = start.codec.spec(), start.vocabulary, start.codec.phrases
+        more = codecs.counted(texts, request.min_count, spec["lower"], cut=codecs.cutter(spec["segmenter"]), known=old.ids,
+                              phrases=joins)  # fmt: skip
+        return WordsCodec(old.extended(more), **spec, phrases=joins)
     segmenter = None if request.segmenter == "none" else request.segmenter
     if request.segmenter is None and codecs.chinese(cast("Sequence[str]", read.texts)):
         segmenter = codecs.installed()
     cut = codecs.cutter(segmenter)
-    vocabulary = codecs.counted(texts, request.min_count, most=request.vocabulary, cut=cut)
-    return WordsCodec(vocabulary, segmenter=segmenter)
+    found = phrases.learnt(lambda: (codecs.split(str(t), cut=cut) for t in read.texts), request.phrases,
+                           lambda total: request.min_count or codecs.rarest(total))  # fmt: skip
+    vocabulary = codecs.counted(texts, request.min_count, most=request.vocabulary, cut=cut, phrases=found)
+    if (joins := phrases.kept(found, vocabulary.ids)) != found:  # what got no vector leaves its words theirs
+        again = (str(t) for t in read.texts)
+        vocabulary = codecs.counted(again, request.min_count, most=request.vocabulary, cut=cut, phrases=joins)
+    return WordsCodec(vocabulary, segmenter=segmenter, phrases=joins)
+
+
+def _content(codec: WordsCodec) -> bytes:
+    """All that a codec holds beside its spec."""
+    return b"".join(codec.files().values())

@@ -15,9 +15,11 @@ from typing import Any, final
 
 import numpy as np
 
+from mapsto.codecs.phrases import JOIN, THRESHOLD
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.contracts import Objective, Step
 from mapsto.core.durations import Duration
+from mapsto.core.errors import listing
 from mapsto.core.machine import probe
 from mapsto.encoders import vectors
 from mapsto.encoders.words import Words
@@ -89,10 +91,23 @@ def _reasons(request: PretrainConfig, data: Data) -> tuple[Reason, ...]:
         ("shape", f"{options['width']} numbers a word", f"{why}; "
          f"{2 * len(vocabulary) * options['width'] / 1e6:.1f} M parameters in two tables"),
         ("words", f"{len(vocabulary):,}", f"in lower case, {cut}; {_known(data)}"),
+        *_phrases(data),
         ("window", f"{options['window']} words to either side", "the reach is drawn anew for each word, so near ones count more"),
         ("noise", f"{options['negatives']} words", "drawn by count^0.75" + (", shared by a word's contexts" * (request.objective == "skipgram"))),
         ("thinning", f"{options['sample']:g}", f"{kept:.1%} of the most frequent word, {vocabulary.words[0]!r}, is kept"),
     )  # fmt: skip
+
+
+def _phrases(data: Data) -> tuple[Reason, ...]:
+    """How many words are several in one, and how they were found."""
+    passes = data.codec.phrases
+    if not passes and not data.request.phrases:
+        return ()
+    best = [JOIN.join(pair) for pair in list(passes[-1])[:3]] if passes else []
+    why = "as the source" if data.source else (f"in {len(passes)} passes; a pair's count, less the least of a word, is more than "
+                                               f"{THRESHOLD:g} times that of chance")  # fmt: skip
+    told = f"{sum(map(len, passes)):,}" + (f", such as {listing(best)}" if best else "")
+    return (("phrases", told, why),)
 
 
 @final
