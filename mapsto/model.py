@@ -198,7 +198,8 @@ class Model:
         ]
 
     def neighbours(self, query: str, top: int = 10) -> list[tuple[str, float]]:
-        """The `top` words whose vectors are nearest to a word's, or to those of a sum: "king - man + woman".
+        """The `top` words whose vectors are nearest to a word's, or to those of a sum: "king - man + woman". Where words have
+        parts, a word may be one that was never seen.
 
         Raises:
             ModelError: a model without vectors of words.
@@ -210,7 +211,11 @@ class Model:
             raise ModelError(f"neighbours are of word vectors, and this model's encoder is {encoder.name!r}; name what "
                              "`mapsto pretrain --objective skipgram --out` wrote")  # fmt: skip
         query = query.lower() if codec.lower else query
-        return vectors.neighbours(codec.vocabulary.words, encoder.table.weight.detach(), query, top)
+        parts, rows = codec.grams, encoder.grams
+        spelt = (
+            None if parts is None or rows is None else lambda word: rows.weight.detach()[parts.of([word])[0]].mean(0)
+        )
+        return vectors.neighbours(codec.vocabulary.words, encoder.table.weight.detach(), query, top, spelt)
 
     def _tokenizer(self) -> Any:
         from tokenizers import Tokenizer

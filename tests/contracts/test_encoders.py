@@ -77,7 +77,8 @@ MADE: dict[str, dict[str, dict[str, Any]]] = {
         "convnext": {"config": {"model_type": "convnext", "hidden_sizes": [16, 24], "depths": [1, 1], "num_stages": 2},
                      "pooling": "mean", **COLOURS},
     },
-    "words": {weighting: {"vocabulary": 50, "width": 24, "weighting": weighting} for weighting in ("mean", "sif")},
+    "words": {**{weighting: {"vocabulary": 50, "width": 24, "weighting": weighting} for weighting in ("mean", "sif")},
+              "parts": {"vocabulary": 40, "width": 24, "buckets": 30}},
     "resnet": {"small": {"width": 24, "depth": 4, "size": 12}, "large": {"width": 24, "depth": 4, "size": 96}},
     "patches": {
         "squares": {"patch": 4, "width": 24, "depth": 2, "heads": 3, "inner": 40},
