@@ -44,6 +44,7 @@ OWN = (
     "vgg",
     "module",
     "speech",
+    "voices",
     "columns",
     "fused",
 )
@@ -197,7 +198,8 @@ def _own(origin: Origin, where: str) -> Pretrained:
 def _made(encoder: Encoder, blank: bool) -> str:
     if blank:
         return "random weights, which have learnt nothing yet"
-    made = {"module": "the operations of a module, written down", "vgg": "the tensors of a file, by their names"}
+    made = {"module": "the operations of a module, written down",
+            **dict.fromkeys(("vgg", "voices"), "the tensors of a file, by their names")}  # fmt: skip
     return made.get(encoder.name, "pretrained by Mapsto itself")
 
 

@@ -93,6 +93,10 @@ MADE: dict[str, dict[str, dict[str, Any]]] = {
         "usual": {"rate": 1000, "mels": 12, "width": 24, "depth": 2, "heads": 3, "inner": 40},
         "dropout": {"rate": 2000, "mels": 8, "width": 24, "depth": 2, "heads": 2, "inner": 40, "dropout": 0.2},
     },
+    "voices": {
+        "stretches": {"rate": 1000, "mels": 10, "inner": 14, "width": 24, "depth": 3, "frames": 24, "step": 10},
+        "usual": {"rate": 2000, "mels": 20, "inner": 24, "width": 24},
+    },
     "columns": {"mixed": TABLE, "numbers": {**TABLE, "sizes": []}, "categories": {**TABLE, "numbers": 0, "dropout": 0.2}},
     "trees": {"two": {"nodes": 8, "trees": 2, "splits": 1, "codes": 5, "depth": 2, "width": 3}},
     "siamese": {"transformer": {"encoder": {"name": "transformer", "spec": SIZES}}},
