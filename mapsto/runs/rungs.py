@@ -57,8 +57,8 @@ def chosen(
     rungs: list[Rung] = ["zero-shot"] if named and not few and request.strategy == "auto" else []
     if not rows:
         rungs.append("frozen")
-    if rows and request.strategy == "auto":
-        names, left = ("frozen", "full")[start.source.blank :], math.inf
+    if rows:
+        names, left = _of_rows(request.strategy, start.source.blank, blocks), math.inf
     elif request.strategy != "auto" or few:
         names = ("contrast",) * (blocks and reads) if request.strategy == "auto" else (request.strategy,)
         left = math.inf
@@ -76,6 +76,13 @@ def chosen(
         rungs.append("boosted")
     climbed = " → ".join(r if isinstance(r, str) else r.rung for r in rungs)
     return tuple(rungs), (("rungs", climbed, "each starts from the best one before it"), *tuning.reasons())
+
+
+def _of_rows(strategy: str, blank: bool, blocks: bool) -> tuple[str, ...]:
+    """Rungs of a task that reads rows: first a head on those of the source, since CTC says nothing but blanks for long where an
+    encoder is tuned under a head of zeros; of random weights there is nothing to learn a head on."""
+    tuned = (*("partial",) * blocks, "full") if strategy == "auto" else (strategy,)
+    return tuned[-1:] if blank else tuple(dict.fromkeys(("frozen", *tuned)))
 
 
 def class_sizes(table: Table) -> list[int]:
