@@ -47,7 +47,7 @@ def heard(
     )
     real = torch.arange(waves.shape[1], device=waves.device) < (lengths * signal.shape[1])[:, None]
     waves = waves * real
-    waves = _toned(waves, draw) if "tone" in kinds else waves
+    waves = _toned(waves, real, draw) if "tone" in kinds else waves
     waves = _dulled(waves, draw) if "pitch" in kinds else waves
     waves = _noisy(waves, real, draw) if "noise" in kinds else waves
     waves = waves * _holed(real, draw) if "holes" in kinds else waves
@@ -95,7 +95,7 @@ def _dulled(waves: Tensor, draw: _Draw) -> Tensor:
     return _through(waves, (taps == 0).float() - through)
 
 
-def _toned(waves: Tensor, draw: _Draw) -> Tensor:
+def _toned(waves: Tensor, real: Tensor, draw: _Draw) -> Tensor:
     """Through a curve of tone; softer as a whole where it would not fit into 16 bits."""
     frequencies = torch.linspace(0, 1, _TAPS + 2, device=waves.device)
     mels = torch.log1p(_LOWEST * frequencies) / math.log1p(_LOWEST)
@@ -104,7 +104,7 @@ def _toned(waves: Tensor, draw: _Draw) -> Tensor:
         gain, phase = draw(f"tone {k}", -GAIN, GAIN) / k**0.5, draw(f"tone {k} from", 0.0, 2 * math.pi)
         curve = curve + gain[:, None] * torch.cos(math.pi * k * mels + phase[:, None])
     kernel = torch.fft.irfft(10 ** (curve / 20)).roll(_TAPS + 1, 1)[:, 1:]
-    toned = _through(waves, kernel * _taps(waves)[1])
+    toned = _through(waves, kernel * _taps(waves)[1]) * real
     return toned * (_FULL / toned.abs().amax(1, keepdim=True).clamp(min=1)).clamp(max=1)
 
 
