@@ -1,9 +1,12 @@
-"""Recordings as they might as well have been: whole batches faster or slower, shifted, with holes in time and in pitch, and noise.
+"""Recordings as they might as well have been: whole batches faster or slower, shifted, through another microphone, with holes in time
+and in pitch, and noise.
 
     speed    0.9 to 1.1, pitch and length alike (Ko et al. 2015), by linear interpolation
     shift    up to 50 ms later, silence before
     holes    two of up to a tenth of the time (SpecAugment; Park et al. 2019)
     pitch    one of up to a sixth of the mel scale (the same)
+    tone     each pitch louder or softer by a smooth curve, Σ_k a_k · cos(π k m + φ_k) dB over the mel scale m in [0, 1], k ≤ 4, a_k
+             up to 6 / √k: another microphone, another room, and in part another voice
     noise    white, every second time, 15 to 40 dB below the recording
 
 The holes are cut into the wave, so that whatever an encoder makes of it has them. Every number is drawn from (seed, purpose,
@@ -23,9 +26,10 @@ from torch import Tensor
 
 from mapsto.core import random
 
-KINDS = ("speed", "shift", "holes", "pitch", "noise")
+KINDS = ("speed", "shift", "tone", "holes", "pitch", "noise")
 SPEED, SHIFT = 0.1, 2.5  # of the pace; positions of 20 ms
 HOLES, TIME, PITCH = 2, 0.1, 1 / 6
+WAVES, GAIN = 4, 6.0  # cosines of a curve of tone; dB
 NOISY, LOUD, QUIET = 0.5, 15.0, 40.0  # share of the recordings; dB
 _LOWEST = 11.0  # mels are log(1 + Hz / 700): half of a rate of 16,000 is 11 times 700
 _TAPS = 127  # of the filter on each side
@@ -43,6 +47,7 @@ def heard(
     )
     real = torch.arange(waves.shape[1], device=waves.device) < (lengths * signal.shape[1])[:, None]
     waves = waves * real
+    waves = _toned(waves, real, draw) if "tone" in kinds else waves
     waves = _dulled(waves, draw) if "pitch" in kinds else waves
     waves = _noisy(waves, real, draw) if "noise" in kinds else waves
     waves = waves * _holed(real, draw) if "holes" in kinds else waves
@@ -82,16 +87,38 @@ def _dulled(waves: Tensor, draw: _Draw) -> Tensor:
     """Without the pitches between two points of the mel scale: δ - h, h a windowed sinc that lets these through."""
     width = draw("pitch", 0.0, PITCH)
     low = draw("pitch from") * (1 - width)
-    taps = torch.arange(-_TAPS, _TAPS + 1, device=waves.device)
+    taps, fade = _taps(waves)
     edges = (torch.expm1(torch.stack([low, low + width]) * math.log1p(_LOWEST)) / _LOWEST)[
         ..., None
     ]  # shares of half the rate
-    fade = 0.5 + 0.5 * torch.cos(math.pi * taps / (_TAPS + 1))
     through = (edges[1] * torch.sinc(edges[1] * taps) - edges[0] * torch.sinc(edges[0] * taps)) * fade
-    kernel = (taps == 0).float() - through
+    return _through(waves, (taps == 0).float() - through)
+
+
+def _toned(waves: Tensor, real: Tensor, draw: _Draw) -> Tensor:
+    """Through a curve of tone; softer as a whole where it would not fit into 16 bits."""
+    frequencies = torch.linspace(0, 1, _TAPS + 2, device=waves.device)
+    mels = torch.log1p(_LOWEST * frequencies) / math.log1p(_LOWEST)
+    curve = torch.zeros(1, device=waves.device)
+    for k in range(1, WAVES + 1):
+        gain, phase = draw(f"tone {k}", -GAIN, GAIN) / k**0.5, draw(f"tone {k} from", 0.0, 2 * math.pi)
+        curve = curve + gain[:, None] * torch.cos(math.pi * k * mels + phase[:, None])
+    kernel = torch.fft.irfft(10 ** (curve / 20)).roll(_TAPS + 1, 1)[:, 1:]
+    toned = _through(waves, kernel * _taps(waves)[1]) * real
+    return toned * (_FULL / toned.abs().amax(1, keepdim=True).clamp(min=1)).clamp(max=1)
+
+
+def _taps(waves: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a filter's samples are, and what it fades by towards its ends (2 · taps + 1,): Hann's window."""
+    taps = torch.arange(-_TAPS, _TAPS + 1, device=waves.device)
+    return taps, 0.5 + 0.5 * torch.cos(math.pi * taps / (_TAPS + 1))
+
+
+def _through(waves: Tensor, kernel: Tensor) -> Tensor:
+    """(W, T) waves through filters (W, 2 · taps + 1), the middle one at each sample."""
     size = waves.shape[1] + 2 * _TAPS
-    dulled: Tensor = torch.fft.irfft(torch.fft.rfft(waves, size) * torch.fft.rfft(kernel, size), size)[:, _TAPS:-_TAPS]
-    return dulled
+    made: Tensor = torch.fft.irfft(torch.fft.rfft(waves, size) * torch.fft.rfft(kernel, size), size)[:, _TAPS:-_TAPS]
+    return made
 
 
 def _noisy(waves: Tensor, real: Tensor, draw: _Draw) -> Tensor:

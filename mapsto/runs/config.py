@@ -11,7 +11,7 @@ from mapsto.core.errors import ConfigError, listing
 
 AUGMENTS: dict[str, tuple[str, ...]] = {
     "image": ("crop", "flip", "rotate", "colour", "blur", "erase", "rand", "mixup", "cutmix"),
-    "audio": ("speed", "shift", "holes", "pitch", "noise"),
+    "audio": ("speed", "shift", "tone", "holes", "pitch", "noise"),
 }
 """Modality ↦ the ways in which its examples can be varied."""
 STRATEGIES = ("auto", "zero-shot", "frozen", "contrast", "mlp", "partial", "lora", "full", "boosted")

@@ -57,8 +57,8 @@ def chosen(
     rungs: list[Rung] = ["zero-shot"] if named and not few and request.strategy == "auto" else []
     if not rows:
         rungs.append("frozen")
-    if rows and request.strategy == "auto":
-        names, left = ("frozen", "full")[start.source.blank :], math.inf
+    if rows:
+        names, left = _of_rows(request.strategy, start.source.blank, blocks), math.inf
     elif request.strategy != "auto" or few:
         names = ("contrast",) * (blocks and reads) if request.strategy == "auto" else (request.strategy,)
         left = math.inf
@@ -76,6 +76,13 @@ def chosen(
         rungs.append("boosted")
     climbed = " → ".join(r if isinstance(r, str) else r.rung for r in rungs)
     return tuple(rungs), (("rungs", climbed, "each starts from the best one before it"), *tuning.reasons())
+
+
+def _of_rows(strategy: str, blank: bool, blocks: bool) -> tuple[str, ...]:
+    """Rungs of a task that reads rows: first a head on those of the source, since CTC says nothing but blanks for long where an
+    encoder is tuned under a head of zeros; of random weights there is nothing to learn a head on."""
+    tuned = (*("partial",) * blocks, "full") if strategy == "auto" else (strategy,)
+    return tuned[-1:] if blank else tuple(dict.fromkeys(("frozen", *tuned)))
 
 
 def class_sizes(table: Table) -> list[int]:
@@ -142,14 +149,14 @@ class _Tuning:
         kept = rung == "frozen" or (rung == "partial" and not varied and isinstance(self.start.encoder, Staged))
         cached = kept and self._bytes() <= KEPT_BYTES
         epoch = self.costs.row * self.learn * self._factor(rung, cached) + STEP * self.per_epoch
-        steps, why = self._steps(left / epoch, HEAD_EPOCHS if rung == "frozen" else self.epochs)
+        steps, why = self._steps(rung, left / epoch)
         if steps < 1:
             self._why.append((rung, "left out", f"an epoch takes {epoch:.0f} s and {max(0.0, left):.0f} s are left"))
             return None
         usual = {"frozen": HEAD_RATE, "partial": PARTIAL_RATE, "lora": LORA_RATE, "full": FULL_RATE}[rung]
         if self.start.source.blank and rung != "frozen":
             usual = BLANK_RATE
-        rate = self.request.rate or usual
+        rate = (self.request.rate if self._meant(rung) else None) or usual
         what = {"partial": f"upper {self.layers} of {self.depth} blocks", "lora": f"rank {self.request.rank}"}.get(
             rung, ""
         )
@@ -166,16 +173,21 @@ class _Tuning:
         """A line for each rung that was considered."""
         return tuple(self._why)
 
-    def _steps(self, affordable: float, most: int) -> tuple[int, str]:
-        """Steps for a rung of `most` epochs when so many fit into what is left."""
-        if (asked := self._asked(most * self.per_epoch, self.per_epoch, self.batch)) is not None:
+    def _meant(self, rung: str) -> bool:
+        """Whether a rate and a number of epochs that are asked for are this rung's, and not those of the net that is tuned after it."""
+        return rung != "frozen" or self.request.strategy == "frozen"
+
+    def _steps(self, rung: str, affordable: float) -> tuple[int, str]:
+        """Steps of a rung, as many as fit into what is left."""
+        most = HEAD_EPOCHS if rung == "frozen" else self.epochs
+        if (asked := self._asked(rung, most * self.per_epoch, self.per_epoch, self.batch)) is not None:
             return asked
         epochs = min(most, math.floor(2 * affordable) / 2) if affordable < most else most
         return round(epochs * self.per_epoch), f"{epochs:g} epochs" + ("" if epochs == most else ", as many as fit")
 
-    def _asked(self, usual: int, per_epoch: int, batch: int) -> tuple[int, str] | None:
+    def _asked(self, rung: str, usual: int, per_epoch: int, batch: int) -> tuple[int, str] | None:
         """Steps where the request says how long, other than by the clock; `usual` ones are the whole."""
-        epochs, budget = self.request.epochs, self.request.budget
+        epochs, budget = self.request.epochs if self._meant(rung) else None, self.request.budget
         if epochs is not None:
             return max(1, round(epochs * per_epoch)), f"{epochs:g} epochs, as asked"
         if budget is None or budget.unit == "seconds":
@@ -201,7 +213,7 @@ class _Tuning:
         batch = min(mlp.BATCH if auto else request.batch or mlp.BATCH, self.learn)
         per_epoch = -(-self.learn // batch)
         usual = mlp.EPOCHS * per_epoch
-        asked = None if auto else self._asked(usual, per_epoch, batch)
+        asked = None if auto else self._asked("mlp", usual, per_epoch, batch)
         steps, why = asked or (usual, f"{mlp.EPOCHS} epochs")
         rate = (None if auto else request.rate) or mlp.RATE
         split = request.group or request.time or self.learn > heads.MOST_ROWS

@@ -60,7 +60,7 @@ class Ladder:
         self.job, self.rungs, self.watch, self.judged = job, rungs, watch, judged
         self._weights = fingerprint(job.source.state_dict())
         self._pooled: dict[str, Tensor] = {}
-        self._below: dict[str, Batch] = {}
+        self._below: dict[int, dict[str, Batch]] = {}  # what lies below a depth, of the rows `learn` and `judge`
         self._strength = 1.0
 
     def climb(self) -> Climb:
@@ -94,9 +94,14 @@ class Ladder:
             return (yield from mlp.mlp(self.job, rung, learn, judge, self.watch))
         if rung.cached:
             for name in ("learn", "judge"):
-                yield from self._features(name, rung.rung)
+                yield from self._features(name, rung.rung, self._depth(rung))
         start = Composed(self.job.codec, self.job.source, self.job.task) if best is None else best.mapping
-        return (yield from tune(self.job, rung, start, self.watch, self._below if rung.cached else None))
+        below = self._below[self._depth(rung)] if rung.cached else None
+        return (yield from tune(self.job, rung, start, self.watch, below))
+
+    def _depth(self, rung: Tuning) -> int:
+        """Up to which of the source's blocks a rung leaves it as it is."""
+        return cache.WHOLE if rung.rung == "frozen" else len(self.job.source.depths) - (rung.layers or 1)
 
     def _verdict(self, best: Candidate | None, found: Candidate, last: bool) -> tuple[float | None, bool]:
         """The gain on the rows that neither learnt from."""
@@ -125,13 +130,15 @@ class Ladder:
             return job.task.metrics(found.held, job.target[job.learn])
         return {}
 
-    def _features(self, name: str, rung: str) -> Generator[Advance, None, Tensor]:
-        """The source's pooled vectors of `learn` or `judge` rows, computed or read once."""
+    def _features(self, name: str, rung: str, depth: int | None = None) -> Generator[Advance, None, Tensor]:
+        """The source's pooled vectors of `learn` or `judge` rows, and what lies below `depth`, or else below the first rung that
+        reads such; computed or read once."""
         rows: Indices = getattr(self.job, name)
-        if name not in self._pooled and len(rows):
+        if depth is None:
+            depth = next((self._depth(r) for r in self.rungs if isinstance(r, Tuning) and r.cached), None)
+        held = self._pooled if depth is None else self._below.setdefault(depth, {})
+        if name not in held and len(rows):
             job = self.job
-            depth = next((cache.WHOLE if r.rung == "frozen" else len(job.source.depths) - (r.layers or 1)
-                          for r in self.rungs if isinstance(r, Tuning) and r.cached), None)  # fmt: skip
             named = cache.key(self._weights, job.codec, job.fingerprint, rows, job.machine, depth)
             run = cache.features(job.source, job.encoder_of(rows), len(rows), named, job.machine, depth=depth,
                                  window=min(cache.WINDOW, job.codec.window))  # fmt: skip
@@ -142,8 +149,8 @@ class Ladder:
                     kept: cache.Kept = end.value
                     break
             self._pooled[name] = kept.pooled
-            if kept.below is not None:
-                self._below[name] = kept.below
+            if kept.below is not None and depth is not None:
+                self._below[depth][name] = kept.below
         return self._pooled.get(name, torch.empty(0, self.job.source.width))
 
     def _zero_shot(self) -> Generator[Advance, None, Candidate]:

@@ -49,9 +49,8 @@ def test_lengths_follow_the_pace_and_stay_without() -> None:
 
 
 def test_a_tone_keeps_its_pitch_but_for_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearing, "PITCH", 0.0)
-    monkeypatch.setattr(hearing, "NOISY", 0.0)
-    monkeypatch.setattr(hearing, "TIME", 0.0)
+    for name in ("PITCH", "NOISY", "TIME", "GAIN"):
+        monkeypatch.setattr(hearing, name, 0.0)
     wave = (8000 * torch.sin(2 * torch.pi * 0.05 * torch.arange(100 * STEP))).short().view(-1, STEP)
     lengths, numbers = torch.tensor([100]), torch.tensor([4])
     made, size = hearing.heard(wave, lengths, numbers, 0, 0)
@@ -61,7 +60,7 @@ def test_a_tone_keeps_its_pitch_but_for_the_pace(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_band_is_cut_out_and_the_rest_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NOISY", "TIME", "SHIFT"):
+    for name in ("NOISY", "TIME", "SHIFT", "GAIN"):
         monkeypatch.setattr(hearing, name, 0.0)
     signal, lengths = clips(*[400] * 40)
     made, _ = hearing.heard(signal, lengths, torch.arange(40), 0, 0, kinds=hearing.KINDS[1:])
@@ -74,9 +73,8 @@ def test_a_band_is_cut_out_and_the_rest_is_not(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_holes_are_silent_and_no_larger_than_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearing, "PITCH", 0.0)
-    monkeypatch.setattr(hearing, "NOISY", 0.0)
-    monkeypatch.setattr(hearing, "SHIFT", 0.0)
+    for name in ("PITCH", "NOISY", "SHIFT", "GAIN"):
+        monkeypatch.setattr(hearing, name, 0.0)
     lengths = torch.tensor([100] * 50)
     made, _ = hearing.heard(
         torch.full((5000, STEP), 1000, dtype=torch.int16), lengths, torch.arange(50), 0, 0, kinds=hearing.KINDS[1:]
@@ -87,7 +85,7 @@ def test_holes_are_silent_and_no_larger_than_said(monkeypatch: pytest.MonkeyPatc
 
 
 def test_noise_has_its_level_and_every_second_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PITCH", "TIME", "SHIFT"):
+    for name in ("PITCH", "TIME", "SHIFT", "GAIN"):
         monkeypatch.setattr(hearing, name, 0.0)
     signal, lengths = clips(*[100] * 100)
     made, _ = hearing.heard(signal, lengths, torch.arange(100), 0, 0, kinds=hearing.KINDS[1:])
@@ -98,3 +96,15 @@ def test_noise_has_its_level_and_every_second_has_it(monkeypatch: pytest.MonkeyP
     assert 35 <= int(noisy.sum()) <= 65
     assert float(below[noisy].min()) >= hearing.LOUD - 0.5
     assert float(below[noisy].max()) <= hearing.QUIET + 0.5
+
+
+def test_a_tone_is_a_smooth_curve_over_pitch() -> None:
+    signal, lengths = clips(*[400] * 40)
+    made, _ = hearing.heard(signal // 8, lengths, torch.arange(40), 0, 0, kinds=("tone",))
+    before, after = (torch.fft.rfft(one.float().view(40, -1)).abs().square() for one in (signal // 8, made))
+    bands = [one[:, 400:8000].view(40, 19, 400).sum(2) for one in (before, after)]
+    gains = 10 * torch.log10(bands[1] / bands[0])  # (40, 19) dB
+    most = sum(hearing.GAIN / k**0.5 for k in range(1, hearing.WAVES + 1))
+    assert float(gains.abs().max()) <= most
+    assert float(gains.std(0).mean()) > 2  # recordings differ
+    assert float(gains.diff(dim=1)[:, 2:].abs().mean()) < float(gains.std(0).mean()) / 2  # neighbours hardly do

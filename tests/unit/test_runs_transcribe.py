@@ -17,6 +17,7 @@ from mapsto.cli.main import main
 from mapsto.core import config
 from mapsto.runs import transfer as runs
 from mapsto.runs.config import TransferConfig
+from mapsto.runs.events import Progress
 
 TEXTS = ("l", "h", "l h", "h l", "hl", "lh l", "h lh", "l l h")
 
@@ -95,7 +96,17 @@ def test_every_strategy_that_serves_it(strategy: str, place: Path, tmp_path: Pat
     assert np.array_equal(mapsto.load(tmp_path / "out").scores(clips), found.scores(clips))
 
 
-@pytest.mark.parametrize("strategy", ["frozen", "full"])
+def test_what_is_tuned_begins_with_the_head_that_frozen_ends_with(made: Any, place: Path) -> None:
+    values = {"train": str(place / "train.csv"), "target": "said", "source": made.facts.config["out"], "task": "transcribe",
+              "strategy": "partial", "epochs": 10, "batch": 8, "rate": 3e-3}  # fmt: skip
+    told = [event for event in runs.run(config.fill(TransferConfig, values)) if isinstance(event, Progress)]
+    frozen, partial = ([event.loss for event in told if event.rung == rung and event.loss is not None]
+                       for rung in ("frozen", "partial"))  # fmt: skip
+    assert sum(frozen[-4:]) < sum(frozen[:4]) / 2
+    assert max(partial[:4]) < min(frozen[:4])
+
+
+@pytest.mark.parametrize("strategy", ["frozen", "partial", "full"])
 def test_a_stopped_run_ends_with_the_same_bytes(strategy: str, place: Path, tmp_path: Path) -> None:
     def stream(out: str) -> Any:
         values = {"train": str(place / "train.csv"), "target": "said", "source": str(place / "net"), "task": "transcribe",
