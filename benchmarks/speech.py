@@ -1,15 +1,18 @@
 """Recordings: digits and sequences of digits of speakers who were left out, prompts transcribed, new speakers told apart.
 
-    python -m benchmarks.speech --data DATA --whisper FOLDER [--prompts FOLDER] [--ge2e PLACE] [--jobs loso ctc prompts speakers] [--left NAME …]
+    python -m benchmarks.speech --data DATA [--whisper FOLDER] [--prompts FOLDER] [--ge2e PLACE] [--jobs loso ctc prompts unlabelled speakers]
+                                [--left NAME …]
 
-loso      FSDD, each speaker left out in turn: a linear head on Whisper's encoder, beside `speech` from random weights
-ctc       sequences of five digits of FSDD, each speaker left out: word error rate of CTC: from random weights, on Whisper's rows
-          as they are, and with Whisper's encoder tuned
-prompts   Whisper itself on the prompts of Debian's asterisk-core-sounds-en-wav (`--prompts`: where it and asterisk-core-sounds-en
-          are unpacked), word error rate after transformers' normaliser of English
-speakers  FSDD's six speakers and the four voices of Debian's asterisk-core-sounds-{en,es,fr,it,ru}-wav (unpacked below `--prompts`):
-          equal error rate of pairs, of Whisper's encoder and of the speaker encoder of `--ge2e` as they are, and, on two speakers
-          who were left out, of `speech` learnt from the labels of the others (`--tuned`: and of the speaker encoder tuned on them)
+loso        FSDD, each speaker left out in turn: a linear head on Whisper's encoder, beside `speech` from random weights
+ctc         sequences of five digits of FSDD, each speaker left out: word error rate of CTC: from random weights, on Whisper's rows
+            as they are, and with Whisper's encoder tuned
+prompts     Whisper itself on the prompts of Debian's asterisk-core-sounds-en-wav (`--prompts`: where it and asterisk-core-sounds-en
+            are unpacked), word error rate after transformers' normaliser of English
+unlabelled  FSDD, each speaker left out: a linear head on a net that learnt from the others' recordings for the budget, by each
+            objective, and on random weights
+speakers    FSDD's six speakers and the four voices of Debian's asterisk-core-sounds-{en,es,fr,it,ru}-wav (unpacked below `--prompts`):
+            equal error rate of pairs, of Whisper's encoder and of the speaker encoder of `--ge2e` as they are, and, on two speakers
+            who were left out, of `speech` learnt from the labels of the others (`--tuned`: and of the speaker encoder tuned on them)
 """
 
 from __future__ import annotations
@@ -96,6 +99,30 @@ def prompts(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
         "cer": letter,
         "wrong": wrong[:40],
     }
+
+
+def unlabelled(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Accuracy of a linear head on each speaker who was left out."""
+    rows, found = _clips(asked), {}
+    for left in asked.left or _speakers(rows):
+        train, test = (_table(work / f"{name}.csv", [(p, f"d{d}") for p, d, s in rows if (s == left) == (name == "test")])
+                       for name in ("train", "test"))  # fmt: skip
+        alone = work / "alone.csv"
+        alone.write_text("audio\n" + "".join(f"{p}\n" for p, _, s in rows if s != left))
+        runs = {objective: ["--objective", objective, "--budget", asked.budget] for objective in asked.objectives}
+        runs["random"] = ["--objective", "speech", "--budget", "1 steps", "--rate", "1e-12"]
+        found[left] = {}
+        for name, words in runs.items():
+            net = str(work / f"{left}-{name}")
+            told = ours(["pretrain", str(alone), *words, "--out", net])["result"]
+            head = ours(["transfer", train, "--target", "said", "--test", test, "--from", net, "--strategy", "frozen"])
+            found[left] |= {
+                name: accuracy(head),
+                f"{name} loss": told["loss"],
+                f"{name} untaught": -told["untaught"]["log_likelihood"],
+            }
+            wrote("speech-unlabelled", {"speakers": found})
+    return {"speakers": found, "mean": _means(found)}
 
 
 def speakers(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -234,10 +261,10 @@ def _means(found: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 def main() -> None:
-    jobs = {"loso": loso, "ctc": ctc, "prompts": prompts, "speakers": speakers}
+    jobs = {"loso": loso, "ctc": ctc, "prompts": prompts, "unlabelled": unlabelled, "speakers": speakers}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--whisper", type=Path, required=True)
+    parser.add_argument("--whisper", type=Path, help="for all jobs but `unlabelled`")
     parser.add_argument("--prompts", type=Path)
     parser.add_argument(
         "--ge2e", default="resemblyzer", help="resemblyzer's pretrained.pt, or the package where it is installed"
@@ -246,6 +273,8 @@ def main() -> None:
     parser.add_argument("--jobs", nargs="+", choices=jobs, default=[*jobs])
     parser.add_argument("--left", nargs="+", help="speakers to leave out; all, each in turn")
     parser.add_argument("--epochs", default="40")
+    parser.add_argument("--objectives", nargs="+", default=["speech", "cpc"])
+    parser.add_argument("--budget", default="2min")
     parser.add_argument("--most", type=int, help="prompts")
     asked = parser.parse_args()
     for job in asked.jobs:

@@ -5,8 +5,8 @@
 folds    vehicle claims and credit default, stratified folds: the area under the ROC curve of `mapsto transfer` (auto, the trees
          alone, and the transformer of columns alone), beside HistGradientBoosting on the columns as pandas reads them, categories as
          such, without those that our codec names as counters of rows
-labels   the same folds: a net learns from the training rows without their target for the budget, then 200 of them with it: a linear
-         head and full tuning, beside the same net from random weights and beside the trees
+labels   the same folds: a net learns from the training rows without their target for the budget, by each objective, then from 200 of
+         them with it, in several draws: a linear head and full tuning, beside the same net from random weights and beside the trees
 """
 
 from __future__ import annotations
@@ -44,34 +44,26 @@ def folds(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
 
 
 def labels(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """Rows of areas after 200 labels, a fold each."""
+    """Rows of areas after 200 labels, a fold each, means over several draws of them."""
     found: dict[str, Any] = {name: [] for name in asked.sets}
     for name, train, test, number in _parts(asked, work):
-        target, net, few = SETS[name][1], str(work / f"{name}{number}"), work / "few.csv"
-        told = ours(
-            [
-                "pretrain",
-                str(train),
-                "--objective",
-                "columns",
-                "--target",
-                target,
-                "--budget",
-                asked.budget,
-                "--out",
-                net,
-            ]
-        )
-        pd.read_csv(train).sample(LABELS, random_state=number).to_csv(few, index=False)
-        row = {"loss": told["result"]["loss"], "untaught": -told["result"]["untaught"]["log_likelihood"]}
-        for source in ("pretrained", "random"):
-            for strategy in ("frozen", "full"):
-                words = ["transfer", str(few), "--target", target, "--test", str(test), "--strategy", strategy]
-                row[f"{source} {strategy}"] = _auc(ours([*words, *(["--from", net] if source == "pretrained" else [])]))
-        row["boosted"] = _auc(
-            ours(["transfer", str(few), "--target", target, "--test", str(test), "--strategy", "boosted"])
-        )
-        found[name].append(row)
+        target, few, row = SETS[name][1], work / "few.csv", dict[str, Any]()
+        nets: dict[str, list[str]] = {"random": []}
+        for objective in asked.objectives:
+            net = str(work / f"{name}{number}-{objective}")
+            words = ["pretrain", str(train), "--objective", objective, "--target", target, "--budget", asked.budget]
+            told = ours([*words, "--out", net])["result"]
+            row |= {f"{objective} loss": told["loss"], f"{objective} untaught": -told["untaught"]["log_likelihood"]}
+            nets[objective] = ["--from", net]
+        ways = [(source, strategy) for source in nets for strategy in asked.ways]
+        areas: dict[str, list[float]] = {}
+        for draw in range(asked.draws):
+            pd.read_csv(train).sample(LABELS, random_state=number + 100 * draw).to_csv(few, index=False)
+            words = ["transfer", str(few), "--target", target, "--test", str(test), "--strategy"]
+            for source, strategy in ways:
+                areas.setdefault(f"{source} {strategy}", []).append(_auc(ours([*words, strategy, *nets[source]])))
+            areas.setdefault("boosted", []).append(_auc(ours([*words, "boosted"])))
+        found[name].append({**row, **{way: statistics.mean(each) for way, each in areas.items()}, "draws": areas})
         _told("labels", found)
     return found
 
@@ -114,7 +106,7 @@ def _auc(told: dict[str, Any]) -> float:
 
 def _told(job: str, found: dict[str, Any]) -> None:
     means = {
-        name: {key: statistics.mean(row[key] for row in rows) for key in rows[0]}
+        name: {key: statistics.mean(row[key] for row in rows) for key in rows[0] if key != "draws"}
         for name, rows in found.items()
         if rows
     }
@@ -127,6 +119,9 @@ def main() -> None:
     parser.add_argument("--jobs", nargs="+", choices=("folds", "labels"), default=["folds", "labels"])
     parser.add_argument("--sets", nargs="+", choices=tuple(SETS), default=list(SETS))
     parser.add_argument("--strategies", nargs="+", default=["auto", "boosted", "full"])
+    parser.add_argument("--objectives", nargs="+", default=["columns", "scarf"])
+    parser.add_argument("--ways", nargs="+", default=["frozen", "full"], help="strategies after 200 labels")
+    parser.add_argument("--draws", type=int, default=5, help="of 200 labels")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--budget", default="3min")
     asked = parser.parse_args()

@@ -60,16 +60,8 @@ class MaskedFrames(Objective):
         self.guess.bias.copy_(self.bands(batch["signal"], batch["lengths"]).median(0).values)
 
     def corrupt(self, batch: Batch, seed: int, step: int) -> Batch:
-        """The batch with silenced stretches: `asked` (N,) says where, `was` (N, S) holds what was there. `number` (B,) tells a
-        recording's draws from others'.
-        """
-        owner, sizes = torch.repeat_interleave(batch["lengths"]), sizes_of(batch)
-        counter = torch.repeat_interleave(batch["number"], sizes) * _MOST + places(sizes)
-        begun = random.uniform(counter, seed, "frames", step) < self.share / self.span
-        asked = begun.clone()
-        for back in range(1, self.span):
-            asked[back:] |= begun[:-back] & (owner[back:] == owner[:-back])
-        return {**batch, "signal": batch["signal"] * ~asked[:, None], "asked": asked, "was": batch["signal"]}
+        """The batch with silenced stretches."""
+        return silenced(batch, self.share, self.span, seed, step)
 
     def forward(self, encoder: Encoder, batch: Batch) -> Loss:
         """The sum over the hidden positions."""
@@ -81,3 +73,21 @@ class MaskedFrames(Objective):
     def spec(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return dict(self._spec)
+
+
+def silenced(batch: Batch, share: float, span: int, seed: int, step: int) -> Batch:
+    """The batch with silenced stretches: `asked` (N,) says where, `was` (N, S) holds what was there. `number` (B,) tells a recording's
+    draws from others'.
+    """
+    owner = torch.repeat_interleave(batch["lengths"])
+    begun = random.uniform(counters(batch), seed, "frames", step) < share / span
+    asked = begun.clone()
+    for back in range(1, span):
+        asked[back:] |= begun[:-back] & (owner[back:] == owner[:-back])
+    return {**batch, "signal": batch["signal"] * ~asked[:, None], "asked": asked, "was": batch["signal"]}
+
+
+def counters(batch: Batch) -> Tensor:
+    """(N,) numbers of positions, whatever else is in the batch."""
+    sizes = sizes_of(batch)
+    return torch.repeat_interleave(batch["number"], sizes) * _MOST + places(sizes)

@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mapsto.core.contracts import Batch, Encoder, Loss
-from mapsto.objectives.views import Views, unit
+from mapsto.objectives.views import Views, told, unit
 
 
 @final
@@ -50,9 +49,7 @@ class SimCLR(Views):
         if count < 4:  # nothing to tell them from
             return Loss(vectors.float().sum() * 0.0, 0.0)
         scores = alike(vectors, self.temperature)
-        other = (torch.arange(count, device=scores.device) + count // 2) % count
-        right = (scores.detach().argmax(1) == other).sum()
-        return Loss(F.cross_entropy(scores, other, reduction="sum"), float(count), {"accuracy": float(right)})
+        return told(scores, (torch.arange(count, device=scores.device) + count // 2) % count)
 
 
 def alike(vectors: Tensor, temperature: float) -> Tensor:

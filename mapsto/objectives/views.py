@@ -1,6 +1,7 @@
-"""What objectives over two views of each picture share: how views are made, and the network that is left behind afterwards.
+"""What objectives over two views of each picture share: how views are made, and the network that is left behind afterwards. What all
+that choose by likeness share: the loss of it.
 
-Shape letters: `B` pictures, `D` width, `P` numbers of a projection.
+Shape letters: `B` pictures, `D` width, `P` numbers of a projection, `H` choices among `K`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mapsto.core.contracts import Batch, Objective
+from mapsto.core.contracts import Batch, Loss, Objective
 from mapsto.nn import augment
 from mapsto.nn.pixels import Draw
 
@@ -36,7 +37,7 @@ class Views(Objective):
         assert temperature > 0
         self._spec = {"width": width, "projection": projection, "temperature": temperature, "more": list(more), **rest}
         self.temperature, self.kinds = temperature, (*augment.VIEWED, *more)
-        self.project = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection))
+        self.project = projector(width, projection)
 
     @abstractmethod
     def choices(self, pictures: int) -> int:
@@ -60,3 +61,14 @@ class Views(Objective):
 def unit(vectors: Tensor) -> Tensor:
     """(B, P) ↦ (B, P) float32 of length 1, whatever the precision around it."""
     return F.normalize(vectors.float(), dim=-1)
+
+
+def projector(width: int, projection: int) -> nn.Sequential:
+    """(B, D) ↦ (B, P): what is compared are its vectors, what is kept are those before it."""
+    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection))
+
+
+def told(scores: Tensor, own: Tensor) -> Loss:
+    """Scores (H, K), and which of each row is its own (H,) ↦ the sum of −log p(own); `accuracy` counts the rows where none is higher."""
+    right = (scores.detach().argmax(1) == own).sum()
+    return Loss(F.cross_entropy(scores, own, reduction="sum"), float(len(own)), {"accuracy": float(right)})

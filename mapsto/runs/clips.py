@@ -1,4 +1,4 @@
-"""An encoder from recordings that nobody has labelled: stretches of them fall silent and are asked for.
+"""An encoder from recordings that nobody has labelled: stretches of them fall silent and are asked for, or told from one another.
 
 Recordings are decoded once, one after the other, into a file that is mapped into memory: a step reads those that it hears.
 """
@@ -6,7 +6,9 @@ Recordings are decoded once, one after the other, into a file that is mapped int
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,14 +26,17 @@ from mapsto.core.errors import ConfigError, DataError
 from mapsto.core.machine import Machine
 from mapsto.data.columns import infer
 from mapsto.data.corpus import heldout
+from mapsto.data.loader import cuts
 from mapsto.data.rows import Rows, load
 from mapsto.data.source import open_source
 from mapsto.encoders.speech import Speech
 from mapsto.engine.loop import Settings
 from mapsto.media import sounds
+from mapsto.objectives.cpc import Cpc
 from mapsto.objectives.frames import MaskedFrames
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.plan import Reason
+from mapsto.runs.sights import beside_chance
 from mapsto.runs.unlabelled import Looker, Unlabelled
 
 SIZES = {"tiny": (128, 4), "small": (256, 6), "base": (512, 8)}  # width, blocks
@@ -59,7 +64,7 @@ class Recordings(Unlabelled):
     windows: NDArray[np.int64]  # (n,)
 
     @cached_property
-    def _sizes(self) -> NDArray[np.int64]:
+    def sizes(self) -> NDArray[np.int64]:
         """(n,) positions of each."""
         return np.add.reduceat(self.lengths, np.cumsum(self.windows) - self.windows)
 
@@ -72,7 +77,7 @@ class Recordings(Unlabelled):
     def encode(self, rows: NDArray[np.int64]) -> Batch:
         """Some recordings, each with its number."""
         chosen, windows = torch.from_numpy(rows), torch.from_numpy(self.windows)
-        at = ragged(torch.from_numpy(self._sizes), chosen).numpy()
+        at = ragged(torch.from_numpy(self.sizes), chosen).numpy()
         lengths = torch.from_numpy(self.lengths)[ragged(windows, chosen)]
         return {
             "signal": torch.from_numpy(self.signal[at]),
@@ -82,20 +87,23 @@ class Recordings(Unlabelled):
         }
 
     def made(self) -> tuple[Encoder, Objective]:
-        """The encoder, and the objective that knows how loud each band is in the middle."""
+        """The encoder and the objective before the first step; where bands are asked for it knows how loud each is in the middle."""
         width, depth = SIZES[self.request.size]
         width, depth = self.request.width or width, self.request.depth or depth
         random.seed_torch(self.request.seed, "start")
         encoder = Speech(
             rate=self.codec.rate, mels=MELS, width=width, depth=depth, heads=max(1, width // 32), inner=4 * width
         )
+        if self.request.objective == Cpc.name:
+            return encoder, Cpc(self.codec.rate, MELS, width)
         objective = MaskedFrames(self.codec.rate, MELS, width)
         objective.start(self.encode(self.learnt[: self.usual]))
         return encoder, objective
 
     def looker(self, encoder: Encoder, objective: Objective, machine: Machine) -> Looker:
         """What looks at a run of them."""
-        return Silences(self, encoder, objective, machine)
+        kind = Choices if self.request.objective == Cpc.name else Silences
+        return kind(self, encoder, objective, machine)
 
     def reasons(self, encoder: Encoder, objective: Objective, settings: Settings) -> tuple[Reason, ...]:
         """The settings of shape, batch and rate."""
@@ -155,22 +163,54 @@ def _decoded(rows: Rows, codec: AudioCodec) -> tuple[NDArray[np.int16], NDArray[
     return signal, np.array(told["lengths"], np.int64), np.array(told["windows"], np.int64)
 
 
-@final
-class Silences(Looker):
+class Hidden(Looker):
     """How well the silenced stretches of held-out recordings are told, always the same ones."""
 
     data: Recordings
 
+    @final
     @cached_property
-    def _shown(self) -> Batch:
-        return self.objective.corrupt(self.data.encode(self.asked[: self.data.usual]), self.data.request.seed, 0)
+    def _shown(self) -> list[Batch]:
+        """Parts as large as those of a step; few recordings are shown in several ways."""
+        data, rows = self.data, self.asked[: self.data.usual]
+        sizes = data.sizes[rows].tolist()
+        parts = [data.encode(rows[a:b]) for a, b in itertools.pairwise(cuts(sizes, data.most))]
+        ways = max(1, min(data.usual // len(rows), data.most // sum(sizes)))
+        return [self.objective.corrupt(part, data.request.seed, way) for way in range(ways) for part in parts]
+
+    @final
+    def told(self) -> dict[str, float]:
+        """The loss, and what the objective counts beside it."""
+        found = [self.objective(self.encoder, part) for part in self._shown]
+        count = max(1.0, sum(loss.count for loss in found))
+        beside = {name: sum(loss.parts[name] for loss in found) / count for name in found[0].parts}
+        return {"log_likelihood": -sum(float(loss.total) for loss in found) / count, **beside}
+
+
+@final
+class Silences(Hidden):
+    """By the bands that are guessed."""
 
     def own(self) -> dict[str, float]:
         """The loss."""
-        loss = self.objective(self.encoder, self._shown)
-        return {"log_likelihood": -float(loss.total) / max(1.0, loss.count)}
+        return self.told()
 
     def lines(self, found: Mapping[str, float]) -> list[str]:
         """Beside the middle of each band, which is where learning starts."""
         return [f"held-out loss\t{-found['log_likelihood']:.4f} between bands from -1 to 1 and what is told of them; by the middle of "
                 f"each band {-self.untaught['log_likelihood']:.4f}"]  # fmt: skip
+
+
+@final
+class Choices(Hidden):
+    """By what is chosen among what others held."""
+
+    objective: Cpc
+
+    def own(self) -> dict[str, float]:
+        """The loss beside chance, and how many positions are told."""
+        return {**self.told(), "chance": math.log(self.objective.choices())}
+
+    def lines(self, found: Mapping[str, float]) -> list[str]:
+        """Beside chance."""
+        return beside_chance(found, "hidden position")

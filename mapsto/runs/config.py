@@ -71,8 +71,8 @@ class TransferConfig:
 
 WORDS = ("skipgram", "cbow")  # objectives whose model is a table of word vectors
 PICTURES = ("simclr", "moco")  # objectives that learn from pictures
-TABLES = ("columns",)  # objectives that learn from numbers and categories
-SOUNDS = ("speech",)  # objectives that learn from recordings
+TABLES = ("columns", "scarf")  # objectives that learn from numbers and categories
+SOUNDS = ("speech", "cpc")  # objectives that learn from recordings
 PAIRS = ("align",)  # objectives that learn from examples of several modalities
 OBJECTIVES = ("masked", "causal", "permuted", "denoise", *WORDS, *PICTURES, *TABLES, *SOUNDS, *PAIRS)
 UNITS = ("token", "word", "span")
@@ -95,7 +95,7 @@ class PretrainConfig:
     objective: str = option(
         "masked",
         choices=OBJECTIVES,
-        help="what is learnt from the text, (simclr, moco) from pictures, (speech) from recordings, (columns) from a table, or (align) from pairs",
+        help="what is learnt from the text, (simclr, moco) from pictures, (speech, cpc) from recordings, (columns, scarf) from a table, or (align) from pairs",
     )
     source: str | None = option(
         None, help="the model to go on from: what pretrain wrote, an alias, a folder or a hub id; else a new one"
@@ -133,10 +133,11 @@ class PretrainConfig:
         help="the column of pictures: paths, or the bytes of files; for align what reads them, SOURCE or COLUMN=SOURCE",
     )
     audio: str | None = option(
-        None, help="the column of recordings: paths, or the bytes of files (speech); for align SOURCE or COLUMN=SOURCE"
+        None,
+        help="the column of recordings: paths, or the bytes of files (speech, cpc); for align SOURCE or COLUMN=SOURCE",
     )
-    table: tuple[str, ...] | None = option(None, help="the columns to learn from; otherwise all (columns)")
-    target: str | None = option(None, help="a column to leave out, since it will be predicted (columns)")
+    table: tuple[str, ...] | None = option(None, help="the columns to learn from; otherwise all (columns, scarf)")
+    target: str | None = option(None, help="a column to leave out, since it will be predicted (columns, scarf)")
     pixels: int | None = option(None, least=16, most=512, help="along the edge of a picture (simclr, moco)")
     augment: tuple[str, ...] | None = option(
         None, choices=("rotate", "erase"), help="how views differ beside crop, flip, colour and blur (simclr, moco)"

@@ -1,4 +1,4 @@
-"""An encoder from the rows of a table that nobody has labelled: its cells hidden in turn and asked for."""
+"""An encoder from the rows of a table that nobody has labelled: cells hidden in turn and asked for, or rows told from one another."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from mapsto.data.source import open_source
 from mapsto.encoders.columns import Columns
 from mapsto.engine.loop import Settings
 from mapsto.objectives.columns import MaskedColumns
+from mapsto.objectives.scarf import Scarf
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.plan import Reason
+from mapsto.runs.sights import Sights, enough
 from mapsto.runs.unlabelled import Looker, Unlabelled
 
 SIZES = {"tiny": (64, 3), "small": (128, 3), "base": (192, 6)}  # width, blocks
@@ -66,33 +68,42 @@ class Table(Unlabelled):
         return {**select(self.whole, chosen), "number": chosen}
 
     def made(self) -> tuple[Encoder, Objective]:
-        """The encoder, and the objective that knows how often each code stands in its column."""
+        """The encoder and the objective before the first step; where cells are asked for it knows how often each code stands in its
+        column.
+        """
         width, depth = SIZES[self.request.size]
         width, depth = self.request.width or width, self.request.depth or depth
         random.seed_torch(self.request.seed, "start")
         encoder = Columns(numbers=self.codec.numbers, sizes=self.codec.sizes, width=width, depth=depth, heads=max(1, width // 8),
                           inner=8 * width // 3)  # fmt: skip
+        if self.request.objective == Scarf.name:
+            return encoder, Scarf(width)
         objective = MaskedColumns(self.codec.numbers, self.codec.sizes, width)
         objective.start(select(self.whole, torch.from_numpy(self.learnt)))
         return encoder, objective
 
     def looker(self, encoder: Encoder, objective: Objective, machine: Machine) -> Looker:
         """What looks at a run of them."""
-        return Guesses(self, encoder, objective, machine)
+        kind = Sights if self.request.objective == Scarf.name else Guesses
+        return kind(self, encoder, objective, machine)
 
     def reasons(self, encoder: Encoder, objective: Objective, settings: Settings) -> tuple[Reason, ...]:
         """The settings of shape, batch and rate."""
         count = sum(p.numel() for p in encoder.parameters())
+        why = "as asked" if self.request.batch else "small rows, a steady gradient"
+        if isinstance(objective, Scarf):
+            why = f"each told from {objective.choices(self.batch) - 1:,} others by a view of it"
         return (
             ("shape", f"{len(encoder.depths)} blocks of {encoder.width}", f"size {self.request.size}; {count / 1e6:.2f} M parameters"),
-            ("batch", f"{self.batch:,} rows", "as asked" if self.request.batch else "small rows, a steady gradient"),
+            ("batch", f"{self.batch:,} rows", why),
             ("rate", f"{settings.rate:g}, adamw", "as asked" if self.request.rate else "of Adam in small nets; falls along a cosine"),
         )  # fmt: skip
 
     def memory(self, encoder: Encoder) -> float:
         """Of the rows and of a step's activations."""
         cells = self.codec.numbers + len(self.codec.sizes)
-        return 13.0 * cells * len(self.rows) + 200.0 * self.batch * cells * encoder.width * len(encoder.depths)
+        shown = self.batch * (2 if self.request.objective == Scarf.name else 1)
+        return 13.0 * cells * len(self.rows) + 200.0 * shown * cells * encoder.width * len(encoder.depths)
 
 
 def read(request: PretrainConfig) -> Table:
@@ -114,7 +125,18 @@ def read(request: PretrainConfig) -> Table:
         )
     held = heldout(rows.keys, request.held, request.seed)
     codec = ColumnsCodec.fit(rows.take(np.flatnonzero(~held)).examples, names)
-    return Table(request, rows, codec, held)
+    data = Table(request, rows, codec, held)
+    if request.objective == Scarf.name:
+        _comparable(data)
+    return data
+
+
+def _comparable(data: Table) -> None:
+    """Whether rows can be told from one another by views."""
+    if data.codec.numbers + len(data.codec.sizes) < 2:
+        raise ConfigError(f"objective {data.request.objective!r} replaces some cells of a row and leaves others, and {data.rows.where} has one "
+                          "column; name more with --table, or choose 'columns'")  # fmt: skip
+    enough(data)
 
 
 @final

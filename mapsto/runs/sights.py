@@ -1,4 +1,4 @@
-"""How a pretraining on pictures fares while it runs: what each look at it measures, and what is told of it at the end.
+"""How a pretraining by views of pictures or rows fares while it runs: what each look at it measures, and what is told at the end.
 
 held-out loss and accuracy of telling views apart, alignment and uniformity, the effective rank and spread of features, and
 where pictures lie in folders, how often the nearest ones lie in the same
@@ -12,16 +12,18 @@ from typing import final
 
 import torch.nn.functional as F
 
+from mapsto.core.errors import DataError
 from mapsto.metrics import features
+from mapsto.objectives.scarf import Scarf
 from mapsto.objectives.views import Views
-from mapsto.runs.unlabelled import Looker
+from mapsto.runs.unlabelled import Looker, Unlabelled
 
 
 @final
 class Sights(Looker):
-    """How well views of held-out pictures are told from one another, always the same ones."""
+    """How well views of held-out pictures or rows are told from one another, always the same ones."""
 
-    objective: Views
+    objective: Views | Scarf
 
     def own(self) -> dict[str, float]:
         """The loss beside chance, how many views are told, alignment and uniformity (Wang and Isola 2020)."""
@@ -35,10 +37,29 @@ class Sights(Looker):
 
     def lines(self, found: Mapping[str, float]) -> list[str]:
         """Beside chance and beside random weights."""
-        choices, before = round(math.exp(found["chance"])), self.untaught
+        before = self.untaught
         return [
-            f"held-out loss\t{-found['log_likelihood']:.4f} nats a view; by chance {found['chance']:.4f}, the log of {choices:,}",
-            f"accuracy\t{found['accuracy']:.4f} of the views are told from {choices - 1:,} others; by chance {1 / choices:.4f}",
+            *beside_chance(found, "view"),
             f"alignment\t{found['alignment']:.3f}, the squared distance of two views; untaught {before['alignment']:.3f}",
             f"uniformity\t{found['uniformity']:.2f}, lower is more even; untaught {before['uniformity']:.2f}",
         ]
+
+
+def beside_chance(found: Mapping[str, float], what: str) -> list[str]:
+    """How well the right one of several is chosen, beside chance."""
+    choices = round(math.exp(found["chance"]))
+    return [
+        f"held-out loss\t{-found['log_likelihood']:.4f} nats a {what}; by chance {found['chance']:.4f}, the log of {choices:,}",
+        f"accuracy\t{found['accuracy']:.4f} of the {what}s are told from {choices - 1:,} others; by chance {1 / choices:.4f}",
+    ]
+
+
+def enough(data: Unlabelled) -> None:
+    """Whether a held-out example has another that it can be told from.
+
+    Raises:
+        DataError: it has none.
+    """
+    if (held := int(data.held.sum())) < 2:
+        raise DataError(f"{data.rows.where}: of {len(data.rows):,} {data.what} {held} would be held out, where each is to be told from "
+                        "others; give more, or hold out a larger share with --held")  # fmt: skip

@@ -33,7 +33,7 @@ from mapsto.objectives.simclr import SimCLR
 from mapsto.objectives.views import Views
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.plan import Reason
-from mapsto.runs.sights import Sights
+from mapsto.runs.sights import Sights, enough
 from mapsto.runs.unlabelled import Looker, Unlabelled
 
 SIZES = {
@@ -121,6 +121,7 @@ def read(request: PretrainConfig) -> Pictures:
         raise ConfigError(
             f"batch {data.batch}: each picture is told from the others of its batch; take at least {_LEAST}"
         )
+    enough(data)
     return data
 
 

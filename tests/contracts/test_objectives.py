@@ -28,6 +28,7 @@ MASKED = {"vocabulary": V, "width": D, "mask": 3, "special": [0, 1, 2]}
 INNER = list(range(40, V))
 NET = {"width": 64, "depth": 4, "size": 16}
 VIEWS = ("simclr", "moco")  # of pictures
+TABLES, SOUNDS = ("columns", "scarf"), ("speech", "cpc")
 
 # name: (menu line, keyword arguments, attention, chance loss, whether examples are apart)
 MADE: dict[str, tuple[str, dict[str, Any], str, Callable[[Batch], float], bool]] = {
@@ -48,12 +49,14 @@ MADE: dict[str, tuple[str, dict[str, Any], str, Callable[[Batch], float], bool]]
     "columns": ("columns", {"numbers": 2, "sizes": [3, 3], "width": D}, "full", lambda b: math.log(3), True),
     "speech": ("speech", {"rate": 1000, "mels": 4, "width": D, "share": 0.5}, "full",
                lambda b: float(Bands(1000, 4)(b["signal"], b["lengths"]).abs().mean()), True),
+    "cpc": ("cpc", {"rate": 1000, "mels": 4, "width": D, "projection": 8, "negatives": 20, "share": 0.5}, "full", lambda b: math.log(21), True),
+    "scarf": ("scarf", {"width": D, "projection": 8, "temperature": 0.2}, "full", lambda b: math.log(len(b["lengths"])), False),
     "align": ("align", {}, "full", lambda b: math.log(len(b["lengths"])), False),
     "simclr": ("simclr", {"width": 64, "projection": 16}, "full", lambda b: math.log(2 * len(b["lengths"]) - 1), False),
     "moco": ("moco", {"width": 64, "size": size_of(Resnet(**NET)), "projection": 16, "queue": 60}, "full", lambda b: math.log(61), False),
 }  # fmt: skip
 
-OTHERS = ("columns", "speech", "align", *VIEWS)  # which learn from no texts alone
+OTHERS = (*TABLES, *SOUNDS, "align", *VIEWS)  # which learn from no texts alone
 
 
 @pytest.fixture(params=MADE)
@@ -67,9 +70,9 @@ def made(name: str, seed: int = 0) -> tuple[Objective, Encoder]:
     encoder: Encoder = Transformer(vocabulary=V, width=D, depth=2, heads=2, inner=24, limit=40, attention=kind)
     if name in VIEWS:
         encoder = Resnet(**NET)
-    if name == "speech":
+    if name in SOUNDS:
         encoder = Speech(rate=1000, mels=4, width=D, depth=2, heads=2, inner=24)
-    if name == "columns":
+    if name in TABLES:
         encoder = Columns(numbers=2, sizes=[3, 3], width=D, depth=2, heads=2, inner=24)
     if name == "align":
         encoder = Space(towers={"text": encoder, "image": Resnet(width=64, depth=4, size=16)}, width=16, inner=8)
@@ -79,10 +82,10 @@ def made(name: str, seed: int = 0) -> tuple[Objective, Encoder]:
 
 def given(name: str, rows: int = ROWS, seed: int = 0) -> Batch:
     """What the objective learns from: texts, rows of two kinds, tones, pictures of which each has a colour and a direction of its own, or texts with pictures."""
-    if name == "columns":
+    if name in TABLES:
         return cells(rows, seed)
-    if name == "speech":
-        return sounds(rows, seed)
+    if name in SOUNDS:
+        return sounds(rows, seed, 7.0 if name == "cpc" else 0.0)
     if name == "align":
         parts = {"text": texts(rows, seed), "image": given("simclr", rows, seed)}
         parts["text"] = {k: parts["text"][k] for k in ("ids", "lengths")}
@@ -114,13 +117,13 @@ def texts(rows: int = ROWS, seed: int = 0) -> Batch:
             "types": types}  # fmt: skip
 
 
-def sounds(rows: int = ROWS, seed: int = 0) -> Batch:
-    """Recordings of one low or high tone each."""
+def sounds(rows: int = ROWS, seed: int = 0, rise: float = 0.0) -> Batch:
+    """Recordings of one low or high tone each, which rises by so many Hz from one position to the next."""
     make = generator(seed, "sounds")
     lengths = torch.randint(12, 20, (rows,), generator=make)
     pitch = 100 + 250 * torch.randint(2, (rows,), generator=make)
-    time = torch.cat([torch.arange(int(n) * 20) for n in lengths])
-    wave = (2 * math.pi * pitch.repeat_interleave(lengths * 20) * time / 1000).sin() * 8000
+    time = torch.cat([torch.arange(int(n) * 20) for n in lengths]) / 1000
+    wave = (2 * math.pi * (pitch.repeat_interleave(lengths * 20) + rise * 50 * time / 2) * time).sin() * 8000
     return {"signal": wave.to(torch.int16).view(-1, 20), "lengths": lengths, "windows": torch.ones(rows).long(),
             "number": torch.arange(rows) + 1000 * seed}  # fmt: skip
 
@@ -184,6 +187,10 @@ def test_starts_at_chance(name: str) -> None:
         batch["text"] = {**batch["text"], "ids": torch.full((200,), 5), "lengths": torch.ones(200).long()}
     if name == "contrast":
         batch = {**texts(ROWS), "ids": torch.full_like(texts(ROWS)["ids"], 5)}  # equal words: nothing to tell apart
+    if name == "scarf":
+        batch |= {"numbers": 0 * batch["numbers"], "codes": 0 * batch["codes"]}
+    if name == "cpc":
+        batch["signal"] = 0 * batch["signal"]
     if "ids" in batch:
         batch["types"] = torch.zeros_like(batch["ids"])
     shown = objective.corrupt(batch, 0, 0)
@@ -246,7 +253,7 @@ def test_nothing_to_learn_from_is_a_loss_of_nothing(name: str) -> None:
     batch = {"ids": torch.tensor([2, 2]), "lengths": torch.tensor([1, 1]), "target": torch.tensor([0, 1])}
     batch |= {"follows": torch.tensor([0, 1]), "types": torch.tensor([0, 0])}
     batch = given(name, 1) if name in OTHERS else batch
-    if name == "speech":
+    if name in SOUNDS:
         objective.share = 0.0
     if name == "columns":
         batch |= {"missing": ~batch["missing"], "codes": 0 * batch["codes"]}

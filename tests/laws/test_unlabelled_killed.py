@@ -12,8 +12,10 @@ import pytest
 import tones
 from killed import Kills, command
 
+from mapsto.runs.config import SOUNDS, TABLES
+
 NAMES = ("model.safetensors", "metrics.jsonl", "metrics.json", "pretext/model.safetensors")
-EARLY = {"simclr": "pixels", "moco": "pixels", "speech": "signals"}
+EARLY = {"simclr": "pixels", "moco": "pixels", "speech": "signals", "cpc": "signals"}
 """What the cache holds while data is read; rows are kept nowhere."""
 
 
@@ -30,7 +32,7 @@ def rows(path: Path) -> Path:
 
 def kills(place: Path, objective: str, steps: int) -> Kills:
     """A run on small data of its own."""
-    data = rows(place / "rows.csv") if objective == "columns" else tones.folder(place / "clips", 40) if objective == "speech" \
+    data = rows(place / "rows.csv") if objective in TABLES else tones.folder(place / "clips", 40) if objective in SOUNDS \
         else photos.folder(place / "photos", 24)  # fmt: skip
 
     def words(out: str) -> list[str]:
@@ -48,6 +50,6 @@ def test_a_kill_leaves_no_trace(objective: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", [*EARLY, "columns"])
+@pytest.mark.parametrize("objective", [*EARLY, *TABLES])
 def test_ten_random_moments_leave_no_trace(objective: str, tmp_path: Path) -> None:
     kills(tmp_path, objective, 300).ten()

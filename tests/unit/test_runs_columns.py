@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from mapsto.cli.main import main
 from mapsto.core import config
 from mapsto.runs import pretrain as learning
 from mapsto.runs import transfer as runs
-from mapsto.runs.config import PretrainConfig, TransferConfig
+from mapsto.runs.config import TABLES, PretrainConfig, TransferConfig
+from mapsto.runs.events import Found, Judged, Planned, Progress
 
 NAMES = ("age", "colour", "joined", "income", "one", "answer")
 
@@ -122,11 +124,31 @@ def test_what_is_learnt_from_unlabelled_rows_transfers(place: Path, tmp_path: Pa
     assert mapsto.verify(tmp_path / "model").ok
 
 
-def test_a_stopped_pretraining_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    stop(unlabelled(tmp_path / "cut"), 30)
-    list(unlabelled(tmp_path / "cut"))
-    list(unlabelled(tmp_path / "whole"))
-    same(tmp_path, "model.safetensors", "golden.json", "metrics.json")
+def test_rows_that_are_told_from_one_another_transfer(place: Path, tmp_path: Path) -> None:
+    seen: list[Any] = []
+    mapsto.pretrain("unlabelled.csv", objective="scarf", target="answer", budget="40 steps", width=32, depth=1, batch=64,
+                    rate=5e-3, watch=seen.append, out=str(tmp_path / "net"))  # fmt: skip
+    assert sum(isinstance(event, Progress) for event in seen) == 40
+    planned, judged = (next(e for e in seen if isinstance(e, kind)) for kind in (Planned, Judged))
+    assert "batch\t64 rows\teach told from 63 others by a view of it" in planned.lines
+    told, held = judged.plain, next(e for e in seen if isinstance(e, Found)).plain["held_out"]
+    assert told["chance"] == pytest.approx(math.log(held))
+    assert told["loss"] < min(told["chance"], -told["untaught"]["log_likelihood"]) - 0.1
+    made = mapsto.transfer(
+        "other.csv", "answer", source=str(tmp_path / "net"), strategy="frozen", out=str(tmp_path / "model")
+    )
+    assert made.facts.receipt is not None
+    assert made.facts.receipt.findings == ()
+    assert mapsto.verify(tmp_path / "model").ok
+
+
+@pytest.mark.parametrize("objective", TABLES)
+def test_a_stopped_pretraining_ends_with_the_same_bytes(objective: str, tmp_path: Path) -> None:
+    few = {"objective": objective, "budget": "10 steps", "batch": 64}
+    stop(unlabelled(tmp_path / "cut", **few), 4)
+    list(unlabelled(tmp_path / "cut", **few))
+    list(unlabelled(tmp_path / "whole", **few))
+    same(tmp_path, "model.safetensors", "golden.json", "metrics.json", "pretext/model.safetensors")
 
 
 def test_on_the_command_line(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,6 +193,9 @@ BAD = [
     ("pretrain train.csv test.csv --objective columns", "expected one table"),
     ("pretrain few.csv --objective columns", "too few"),
     ("pretrain unlabelled.csv --objective columns --table one", "no two that differ"),
+    ("pretrain unlabelled.csv --objective scarf --table age", "has one column; name more with --table"),
+    ("pretrain few.csv --objective scarf", "too few"),
+    ("pretrain unlabelled.csv --objective scarf --held 0.0001", "1 would be held out"),
     ("pretrain unlabelled.csv --objective columns --vocabulary 100", "say nothing to the objective|says nothing to the objective"),
     ("pretrain unlabelled.csv --objective masked --table age", "says nothing to the objective"),
 ]  # fmt: skip

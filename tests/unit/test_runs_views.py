@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 import mapsto
 from mapsto.cli.main import main
 from mapsto.core import config
-from mapsto.core.errors import ConfigError, OutputError
+from mapsto.core.errors import ConfigError, DataError, OutputError
 from mapsto.runs import pretrain
 from mapsto.runs.config import PICTURES, PretrainConfig
 from mapsto.runs.events import Found, Judged, Planned
@@ -107,6 +107,11 @@ def test_pictures_are_decoded_once(photos: Path, monkeypatch: pytest.MonkeyPatch
 def test_options_that_do_not_fit_are_said(photos: Path, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         list(stream(photos, **options))
+
+
+def test_one_held_out_picture_could_be_told_from_none(photos: Path) -> None:
+    with pytest.raises(DataError, match="1 would be held out"):
+        list(stream(photos, held=1e-6))
 
 
 @pytest.mark.parametrize(("place", "words"), [
