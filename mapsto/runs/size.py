@@ -91,16 +91,10 @@ def derive(request: PretrainConfig, vocabulary: int, corpus: int) -> Size:
         head_of["units"] = request.units or ("span" if objective == "denoise" else "token")
     if request.nsp:
         head_of["nsp"] = True
-    made = Size(
-        encoder, head_of, context, batch, tokens, parameters, settings, (), _rules(objective, settings.optimiser)
-    )
-    return replace(
-        made,
-        reasons=(
-            *_reasons(request, made, tied, table, blocks),
-            ("horizon", f"{tokens / 1e6:.1f} M tokens, {settings.steps:,} steps", why),
-        ),
-    )
+    rules = _rules(objective, settings.optimiser)
+    made = Size(encoder, head_of, context, batch, tokens, parameters, settings, (), rules)
+    horizon = ("horizon", f"{tokens / 1e6:.1f} M tokens, {settings.steps:,} steps", why)
+    return replace(made, reasons=(*_reasons(request, made, tied, table, blocks), horizon))
 
 
 def carried(request: PretrainConfig, start: Start, corpus: int) -> Size:
