@@ -169,7 +169,9 @@ def objectives(asked: Asked, work: Path) -> dict[str, Any]:
     return found
 
 
-NAMES = {name: ["--objective", name] for name in ("cbow", "skipgram", "masked", "causal", "permuted", "denoise")}
+NAMES = {
+    name: ["--objective", name] for name in ("cbow", "skipgram", "masked", "causal", "permuted", "denoise", "electra")
+}
 NAMES["masked+nsp"] = ["--objective", "masked", "--nsp"]
 
 

@@ -59,7 +59,7 @@ class Exported:
 def export(model: Mapping | Path | str, to: str, out: Path | str, facts: Facts | None = None,
            replace: bool = False) -> Exported:  # fmt: skip
     """Write `model` (a mapping or a bundle's folder) as the folder `out` that `AutoModelForSequenceClassification`,
-    `AutoModelForMaskedLM` or `AutoModelForCausalLM` opens.
+    `AutoModelForMaskedLM`, `AutoModelForCausalLM` or `AutoModelForPreTraining` opens.
 
     The logits are this model's scores; those of a regression come in the target's own unit.
 
@@ -90,7 +90,7 @@ def _parts(model: Mapping, codec: TextCodec, facts: Facts) -> tuple[State, dict[
     """Tensors, the files of configuration, and what must be said about this form of the model."""
     notes: tuple[str, ...] = ("This folder opens in plain transformers.",)
     if model.task is None and pretext.SPEC in facts.extras:
-        state, beside = hub.outward(model, facts.extras)
+        state, beside, _ = hub.outward(model, facts.extras)
     else:
         head, labels = _task(model.task)
         config, state = classifier(model.encoder, head)
@@ -149,7 +149,7 @@ def _proved(folder: Path, model: Mapping, codec: TextCodec, facts: Facts) -> tup
     tried = [*facts.examples, *([(text, text[::-1]) for text in PROBES] if codec.pair else PROBES)]
     fitting = [e for e, size in zip(tried, codec.lengths(tried), strict=True) if 0 < size <= codec.max_length]
     ours = _logits(model, facts, fitting)
-    difference = golden.relative(ours, _stock_logits(folder, fitting))
+    difference = golden.relative(ours, _stock_logits(folder, fitting, model.task is None))
     if not difference <= TOLERANCE:
         raise ModelError(f"export: transformers gives logits that differ by {difference:.1e} of the largest, more than "
                          f"{TOLERANCE:.0e}; nothing was written, please report this model")  # fmt: skip
@@ -158,7 +158,7 @@ def _proved(folder: Path, model: Mapping, codec: TextCodec, facts: Facts) -> tup
 
 @torch.inference_mode()
 def _logits(model: Mapping, facts: Facts, examples: Sequence[Any]) -> Tensor:
-    """(B, K) ours; of a model of words (N, V), one row a position."""
+    """(B, K) ours; of a model of words one row a position, (N, V), or (N, 1) after electra."""
     if model.task is None:
         objective: Any = pretext.objective_of(facts.extras, "this model")
         logits: Tensor = objective.scores(model.encoder, model.encoder(model.codec.encode(examples)).rows)
@@ -168,8 +168,10 @@ def _logits(model: Mapping, facts: Facts, examples: Sequence[Any]) -> Tensor:
 
 
 @torch.inference_mode()
-def _stock_logits(folder: Path, examples: Sequence[Any]) -> Tensor:
-    """What plain `transformers` computes from the folder: the one place outside the encoders that asks it."""
+def _stock_logits(folder: Path, examples: Sequence[Any], each: bool) -> Tensor:
+    """What plain `transformers` computes from the folder, for `each` position or for each example: the one place outside the
+    encoders that asks it.
+    """
     import transformers
     from transformers.utils import logging
 
@@ -186,4 +188,4 @@ def _stock_logits(folder: Path, examples: Sequence[Any]) -> Tensor:
     second = [e[1] for e in examples] if isinstance(examples[0], tuple) else None
     batch = tokenizer(first, second, padding=True, truncation=True, return_tensors="pt")
     logits: Tensor = stock(**batch).logits.float()
-    return logits[batch["attention_mask"].bool()] if logits.dim() == 3 else logits
+    return logits[batch["attention_mask"].bool()].view(-1, logits.shape[2:].numel()) if each else logits

@@ -1,8 +1,10 @@
 """How a pretrained model lies in its folder: as `transformers` would have written it, where one of its architectures
-holds encoder and objective exactly; so `AutoModelForMaskedLM` and `AutoModelForCausalLM` open the bundle itself.
+holds encoder and objective exactly; so `AutoModelForMaskedLM`, `AutoModelForCausalLM` or (electra)
+`AutoModelForPreTraining` open the bundle itself.
 
-Then `model.safetensors` has the architecture's names and holds the objective's weights too, and `config.json` and
-`tokenizer_config.json` lie beside it. A bundle with a `config.json` is read back through the same table of names.
+Then `model.safetensors` has the architecture's names and holds the objective's weights too, but for a generator's, and
+`config.json` and `tokenizer_config.json` lie beside it. A bundle with a `config.json` is read back through the same
+table of names.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mapsto.bundle import pretext, stock
@@ -23,18 +26,19 @@ from mapsto.core.errors import ModelError
 State = dict[str, Tensor]
 
 
-def outward(mapping: Composed, extras: Mapping[str, bytes]) -> tuple[State, dict[str, bytes]]:
-    """The tensors and the files of a pretrained model as `transformers` has them.
+def outward(mapping: Composed, extras: Mapping[str, bytes]) -> tuple[State, dict[str, bytes], dict[str, bytes]]:
+    """The tensors and the files of a pretrained model as `transformers` has them, and the `extras` that are still needed.
 
     Raises:
         ModelError: it was not pretrained here, or no stock architecture holds it; says what stands in the way.
     """
     if mapping.task is not None:
         raise ModelError("export: a model of words has no task")
-    config, state = stock.language(mapping.encoder, pretext.objective_of(extras, "this model"))
+    config, state, rest = stock.language(mapping.encoder, pretext.objective_of(extras, "this model"))
     if not isinstance(mapping.codec, TextCodec):
         raise ModelError(f"export: expected a model of texts, this one reads {mapping.codec.name!r}")
-    return state, beside(mapping.codec, config)
+    left = {name: content for name, content in extras.items() if name != pretext.WEIGHTS}
+    return state, beside(mapping.codec, config), left | ({pretext.WEIGHTS: pretext.weights(rest)} if rest else {})
 
 
 def beside(codec: TextCodec, config: Mapping[str, Any]) -> dict[str, bytes]:
@@ -55,4 +59,5 @@ def inward(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[State, bytes | 
     if not (folder / CONFIG).is_file():
         return dict(tensors), None
     encoder, head = stock.own(from_json(folder / CONFIG), tensors)
-    return {f"encoder.{name}": value for name, value in encoder.items()}, pretext.weights(head)
+    rest = load_file(kept) if (kept := folder / pretext.WEIGHTS).is_file() else {}
+    return {f"encoder.{name}": value for name, value in encoder.items()}, pretext.weights({**rest, **head})

@@ -12,6 +12,7 @@ from torch import Tensor
 from mapsto.bundle.format import to_json
 from mapsto.core.contracts import Objective
 from mapsto.core.errors import ModelError
+from mapsto.encoders.building import make
 from mapsto.objectives import OBJECTIVES
 
 SPEC, WEIGHTS = "pretext/objective.json", "pretext/model.safetensors"
@@ -48,6 +49,7 @@ def objective_of(extras: Mapping[str, bytes], where: str) -> Objective:
         ModelError: the model holds none.
     """
     name, spec, state = parts(extras, where)
-    objective: Objective = OBJECTIVES.load(name)(**spec)
+    objective: Any = make(OBJECTIVES, {"name": name, "spec": spec})
     objective.load_state_dict(state)
-    return objective.eval()
+    made: Objective = objective.eval()
+    return made

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mapsto.bundle import card, golden, hub, pretext
+from mapsto.bundle import card, golden, hub
 from mapsto.bundle.format import CARD, GOLDEN, HEAD, MANIFEST, OURS, VERSION, WEIGHTS, Facts, manifest, to_json
 from mapsto.core import config, files, machine
 from mapsto.core.contracts import Mapping
@@ -31,8 +31,8 @@ def save(mapping: Mapping, folder: Path | str, facts: Facts | None = None, repla
     tensors, ties = stored(mapping)
     outside: dict[str, bytes] = {}
     with contextlib.suppress(ModelError):  # no architecture of transformers holds it: our names then
-        tensors, outside = hub.outward(mapping, facts.extras)
-        facts = replaced(facts, extras={n: c for n, c in facts.extras.items() if n != pretext.WEIGHTS})
+        tensors, outside, extras = hub.outward(mapping, facts.extras)
+        facts = replaced(facts, extras=extras)
     with files.folder(folder, replace) as aside:
         save_file(tensors, aside / WEIGHTS, {"format": "pt"} if outside else None)
         for name, content in {**_parts(mapping, facts, ties), **outside}.items():

@@ -1,4 +1,4 @@
-"""Mapsto's transformer as a stock architecture of `transformers`: config.json and tensors of BERT and of GPT-2.
+"""Mapsto's transformer as a stock architecture of `transformers`: config.json and tensors of BERT, of ELECTRA and of GPT-2.
 
 A post-norm, full-attention encoder is a BERT: RoBERTa is one whose position table starts with rows that are never
 used, and DistilBERT one without token types. A pre-norm, causal one is a GPT-2. `classifier` writes all of the former
@@ -8,6 +8,7 @@ as a BERT; `language` keeps each family's own names, so that what it writes can 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from mapsto.encoders import architectures
 from mapsto.encoders.architectures import Plan
 from mapsto.encoders.transformer import Transformer
 from mapsto.objectives.causal import Causal
+from mapsto.objectives.electra import Electra
 from mapsto.objectives.masked import Masked
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu-tanh": "gelu_new", "relu": "relu"}
@@ -73,21 +75,21 @@ def _crowded(spec: Mapping[str, Any], head: Head, causal: bool) -> list[str]:
     return []
 
 
-def language(encoder: Encoder, objective: Objective) -> tuple[dict[str, Any], State]:
-    """(config, state) of the stock language model that is `encoder` with the head of `objective`.
+def language(encoder: Encoder, objective: Objective) -> tuple[dict[str, Any], State, State]:
+    """(config, state) of the stock language model that is `encoder` with the head of `objective`, and what of the objective has
+    no place there: electra's generator.
 
     Raises:
         ModelError: no stock architecture holds them; says what stands in the way.
     """
-    if not isinstance(encoder, Transformer) or not isinstance(objective, (Masked, Causal)):
+    if not isinstance(encoder, Transformer) or not isinstance(objective, (Masked, Causal, Electra)):
         raise ModelError(f"export: BERT-, RoBERTa-, DistilBERT- and GPT-2-like models of words can be written for "
                          f"transformers, and this one ({encoder.name!r} with {objective.name!r}) is none of them; the "
                          "bundle itself stays loadable with Mapsto")  # fmt: skip
     spec, given, head = encoder.spec(), objective.spec(), objective.state_dict()
-    config = _config(spec, objective.name, given["tied"])
-    plan, why = architectures.plan(config)
-    assert plan is not None, why
-    state = encoder.state_dict()
+    tied = given.get("tied", True)
+    config = _config(spec, objective.name, tied)
+    plan, state = _planned(config), encoder.state_dict()
     faults = _unlike(plan, spec, given)
     if any(value.dtype != torch.float32 for value in (*state.values(), *head.values())):
         faults.append("weights that are not float32")
@@ -97,15 +99,15 @@ def language(encoder: Encoder, objective: Objective) -> tuple[dict[str, Any], St
     found = {plan.prefix + name: value for name, value in plan.foreign(state).items()}
     for name, sources in plan.head.items():
         if name in head:  # where the output layer is tied, transformers ties its bias itself
-            found |= dict.fromkeys(sources[-1:] if given["tied"] else sources, head[name])
-    return config, {name: value.detach().cpu().clone() for name, value in found.items()}
+            found |= dict.fromkeys(sources[-1:] if tied else sources, head[name])
+    rest = {name: value for name, value in head.items() if name not in plan.head}
+    return config, {name: value.detach().cpu().clone() for name, value in found.items()}, rest
 
 
 def _config(spec: Mapping[str, Any], objective: str, tied: bool) -> dict[str, Any]:
     """The config of the family that is nearest."""
-    kind = (
-        "gpt2" if objective == "causal" else "roberta" if spec["offset"] else "bert" if spec["types"] else "distilbert"
-    )
+    kind = "roberta" if spec["offset"] else "bert" if spec["types"] else "distilbert"
+    kind = {"causal": "gpt2", "electra": "electra"}.get(objective, kind)
     make, architecture = _LANGUAGE[kind]
     return {**make(spec), "architectures": [architecture], "tie_word_embeddings": tied}
 
@@ -127,10 +129,16 @@ def _unlike(plan: Plan, spec: Mapping[str, Any], given: Mapping[str, Any]) -> li
 
 def own(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[State, State]:
     """(the encoder's tensors, the objective's) from what `language` gave."""
+    plan = _planned(config)
+    return plan.own({name.removeprefix(plan.prefix): value for name, value in tensors.items()}), plan.words(tensors)
+
+
+def _planned(config: Mapping[str, Any]) -> Plan:
+    """The plan of what `language` writes."""
     plan, why = architectures.plan(config)
     if plan is None:
         raise ModelError(f"config.json: {why}")
-    return plan.own({name.removeprefix(plan.prefix): value for name, value in tensors.items()}), plan.words(tensors)
+    return plan if plan.head else replace(plan, head=_JUDGE)
 
 
 def _bert(spec: dict[str, Any], ours: State, head: Head) -> tuple[dict[str, Any], State]:
@@ -161,6 +169,10 @@ def _bert_config(spec: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _electra_config(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_bert_config({**spec, "offset": 0}), "model_type": "electra", "embedding_size": spec["width"]}
+
+
 def _distilbert_config(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "model_type": "distilbert", "vocab_size": spec["vocabulary"], "dim": spec["width"], "n_layers": spec["depth"],
@@ -187,7 +199,14 @@ def _named(config: dict[str, Any], ours: State) -> State:
 
 
 _FREE = {"pooling", "dropout", "sparse", "zero"}  # options that change no score
+_JUDGE: dict[str, tuple[str, ...]] = {
+    f"{ours}.{part}": (f"discriminator_predictions.{theirs}.{part}",)
+    for ours, theirs in (("sense", "dense"), ("judge", "dense_prediction"))
+    for part in ("weight", "bias")
+}
+"""Electra's head for tokens, as our objective names it ↦ as `transformers` does."""
 _LANGUAGE = {
     "bert": (_bert_config, "BertForMaskedLM"), "roberta": (_bert_config, "RobertaForMaskedLM"),
-    "distilbert": (_distilbert_config, "DistilBertForMaskedLM"), "gpt2": (_gpt2_config, "GPT2LMHeadModel"),
+    "distilbert": (_distilbert_config, "DistilBertForMaskedLM"), "electra": (_electra_config, "ElectraForPreTraining"),
+    "gpt2": (_gpt2_config, "GPT2LMHeadModel"),
 }  # fmt: skip

@@ -35,7 +35,7 @@ class Plan:
     @property
     def activated(self) -> bool:
         """Whether the head has the encoder's own activation; RoBERTa's has GELU always, GPT-2's none."""
-        return self.prefix in {"bert.", "distilbert."}
+        return self.prefix in {"bert.", "distilbert.", "electra."}
 
     def own(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Ours from the source's (prefix removed); a tensor that is not there is left out."""
@@ -75,6 +75,8 @@ def plan(config: Mapping[str, Any]) -> tuple[Plan | None, str]:
     if family not in FAMILIES:
         return None, f"Mapsto's transformer does not hold {family}"
     make, wanted = FAMILIES[family]
+    if family == "electra" and config.get("embedding_size", 128) != config.get("hidden_size", 256):
+        return None, "electra with an embedding_size that is not its hidden_size is not held"
     for option, value in wanted.items():
         if config.get(option, value) not in (value, None):
             return None, f"{family} with {option}={config[option]!r} is not held exactly"
@@ -142,6 +144,11 @@ def _roberta(config: Mapping[str, Any]) -> Plan:
     return _bert(base, "roberta.", _ROBERTA_HEAD, (1 if pad is None else pad) + 1)
 
 
+def _electra(config: Mapping[str, Any]) -> Plan:
+    base = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, **config}
+    return _bert(base, "electra.", {})  # what it was asked for is no word
+
+
 def _distilbert(config: Mapping[str, Any]) -> Plan:
     get = config.get
     depth = get("n_layers", 6)
@@ -186,6 +193,7 @@ FAMILIES: dict[str, tuple[Callable[[Mapping[str, Any]], Plan], dict[str, Any]]] 
     "roberta": (_roberta, _BERT_WANTS),
     "xlm-roberta": (_roberta, _BERT_WANTS),
     "camembert": (_roberta, _BERT_WANTS),
+    "electra": (_electra, _BERT_WANTS),
     "distilbert": (_distilbert, {}),
     "gpt2": (_gpt2, {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
                      "add_cross_attention": False}),

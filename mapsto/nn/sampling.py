@@ -44,7 +44,13 @@ def unrepeated(scores: Tensor, tokens: Sequence[Sequence[int]], n: int) -> Tenso
 
 def draw(scores: Tensor, uniform: Tensor) -> Tensor:
     """(S,) the token in whose share of [0, 1) each number of `uniform` (S,) falls."""
-    edges = scores.double().softmax(1).cumsum(1)
-    at = torch.searchsorted(edges, uniform.double()[:, None] * edges[:, -1:], right=True).squeeze(1)
+    at = within(scores.double().softmax(1), uniform.double())
     last = scores.shape[1] - 1 - (scores > _NEVER).flip(1).int().argmax(1)  # rounding must not go beyond what may come
     return torch.minimum(at, last)
+
+
+def within(shares: Tensor, uniform: Tensor) -> Tensor:
+    """(S,) in whose part of a row's sum (S, V) each number of `uniform` (S,) falls."""
+    edges = shares.cumsum(1)
+    at = torch.searchsorted(edges, uniform[:, None] * edges[:, -1:], right=True).squeeze(1)
+    return at.clamp_(max=shares.shape[1] - 1)

@@ -8,6 +8,7 @@ OBJECTIVES = Menu(
         "masked": "mapsto.objectives.masked:Masked",
         "permuted": "mapsto.objectives.permuted:Permuted",
         "denoise": "mapsto.objectives.denoise:Denoise",
+        "electra": "mapsto.objectives.electra:Electra",
         "causal": "mapsto.objectives.causal:Causal",
         "skipgram": "mapsto.objectives.words:SkipGram",
         "cbow": "mapsto.objectives.words:Cbow",

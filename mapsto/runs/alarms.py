@@ -4,6 +4,7 @@ collapse   the features of held-out texts have lost most of their directions, or
 dead       most units of the feed-forward layers never fire
 spike      the loss of a step leaps far above those just before
 overfit    the held-out loss rises while the training loss falls
+blind      the encoder tells guesses from a text's own tokens no better than their share alone does
 leak       a row of a causal or masked encoder changes with a token that it may not read
 """
 
@@ -38,7 +39,7 @@ def look(figures: Mapping[str, float], past: Past) -> Look:
     """The figures of a look with the mean training loss since the one before, and the alarms that were not raised before."""
     before = earlier(past)
     since = before[-1]["step"] if before else 0
-    losses = [step["loss"] for step in past.steps if step["step"] > since]
+    losses = [step.get("words", step["loss"]) for step in past.steps if step["step"] > since]
     now = {**figures, "train_loss": sum(losses) / len(losses)}
     raised = {event["event"] for event in past.events}
     notes = found([*before, {**now, "step": past.steps[-1]["step"]}], past.steps)
@@ -103,6 +104,20 @@ def _overfit(looks: Looks, steps: Steps) -> str | None:
             "training falls; give more text, a smaller --size or a shorter --budget")  # fmt: skip
 
 
+def _blind(looks: Looks, steps: Steps) -> str | None:
+    told = [(look["detection_loss"], surprise(look["original"])) for look in looks if "original" in look][-1 - _WAIT :]
+    if len(told) <= _WAIT or not all(loss >= alone for loss, alone in told):
+        return None
+    loss, alone = told[-1]
+    return (f"blind: guesses are told from the text's own tokens at {loss:.3f} nats, their share alone costs {alone:.3f}; give it "
+            "more time (--budget), or lower the rate (--rate)")  # fmt: skip
+
+
+def surprise(share: float) -> float:
+    """Nats of what happens with such a chance or does not, to one who knows the chance alone."""
+    return -sum(part * math.log(part) for part in (share, 1 - share) if part > 0)
+
+
 def _leak(looks: Looks, steps: Steps) -> str | None:
     if not (most := looks[-1].get("leak", 0.0)):
         return None
@@ -111,5 +126,5 @@ def _leak(looks: Looks, steps: Steps) -> str | None:
 
 
 _ALARMS: dict[str, Callable[[Looks, Steps], str | None]] = {
-    "collapse": _collapse, "dead": _dead, "spike": _spike, "overfit": _overfit, "leak": _leak,
+    "collapse": _collapse, "dead": _dead, "spike": _spike, "overfit": _overfit, "blind": _blind, "leak": _leak,
 }  # fmt: skip

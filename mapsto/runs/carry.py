@@ -21,6 +21,7 @@ from mapsto.core import random
 from mapsto.core.contracts import Encoder, Lexical, Objective
 from mapsto.core.errors import ConfigError, ModelError, listing
 from mapsto.encoders import pretrained, sources
+from mapsto.encoders.building import make
 from mapsto.encoders.pretrained import Pretrained
 from mapsto.encoders.words import Words
 from mapsto.objectives import OBJECTIVES
@@ -66,7 +67,7 @@ def start(request: PretrainConfig) -> Start:
     _check(request, source)
     held = _own(request, source) if (source.origin.folder / sources.OWN).is_file() else _words(request, source)
     random.seed_torch(request.seed, "start")
-    objective: Objective = OBJECTIVES.load(request.objective)(**held.spec)
+    objective: Any = make(OBJECTIVES, {"name": request.objective, "spec": held.spec})
     if held.state is not None:
         objective.load_state_dict(held.state)
     return Start(source, objective.eval(), held.spec, held.state is None, (_loaded(source), *held.reasons))

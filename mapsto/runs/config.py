@@ -74,7 +74,7 @@ PICTURES = ("simclr", "moco")  # objectives that learn from pictures
 TABLES = ("columns", "scarf")  # objectives that learn from numbers and categories
 SOUNDS = ("speech", "cpc")  # objectives that learn from recordings
 PAIRS = ("align",)  # objectives that learn from examples of several modalities
-OBJECTIVES = ("masked", "causal", "permuted", "denoise", *WORDS, *PICTURES, *TABLES, *SOUNDS, *PAIRS)
+OBJECTIVES = ("masked", "causal", "permuted", "denoise", "electra", *WORDS, *PICTURES, *TABLES, *SOUNDS, *PAIRS)
 UNITS = ("token", "word", "span")
 NETS: dict[str, tuple[str, ...]] = {
     "tokens": ("transformer", "recurrent", "convnet"),

@@ -21,7 +21,7 @@ _HEAD, _RATE = 0.2, 1e-3  # steps of a new head alone for each step of all, and 
 def full_run(data: Text, encoder: Encoder, objective: Objective, steps: int | Duration, machine: Machine) -> Run:
     """The run of all weights."""
     batches, settings = data.batches(), replace(data.size.settings, steps=steps)
-    rules = [("", 1.0)] if data.table is None else data.table.rules(encoder)
+    rules = [*data.size.rules, *([("", 1.0)] if data.table is None else data.table.rules(encoder))]
     return Run(objective, encoder, batches, settings, rules, machine, batches.per_epoch)
 
 

@@ -8,6 +8,7 @@ rate over the machine's is the model FLOP utilisation of Chowdhery et al. (2022,
 
     blocks         see every row of the batch; the table of words is looked up, which multiplies nothing
     head           the output layer, a tied table too, and what lies before it: only the rows that are asked for
+    generator      the blocks of an encoder within an objective see every row too, and so does what joins the two
     pairs          of a query and a key that it may read: Σ T² over windows of T, Σ T (T + 1) / 2 (half of it) if causal, or
                    what `visible` says. q · k and the weighted values take 2·D each, and twice as much for the gradients
 
@@ -23,14 +24,20 @@ from torch import nn
 from mapsto.core.batches import positions_of
 from mapsto.core.contracts import Batch, Encoder, Lexical, Objective
 from mapsto.nn.transformer import Block
+from mapsto.objectives.electra import Electra
 
 
 def step(encoder: Encoder, objective: Objective, batches: Iterable[Batch]) -> float:
     """Operations, forward and backward, of a step on micro-batches that `corrupt` has been through."""
-    blocks = list(encoder.depths)
-    attention = 12.0 * encoder.width * sum(isinstance(block, Block) for block in blocks)
-    through, head = sum(map(_entries, blocks)), _entries(objective)
-    if isinstance(encoder, Lexical) and objective.spec()["tied"]:
+    inner = [part for part in objective.modules() if isinstance(part, Encoder)]
+    blocks = [(net.width, block) for net in (encoder, *inner) for block in net.depths]
+    attention = 12.0 * sum(width for width, block in blocks if isinstance(block, Block))
+    through, head = sum(_entries(block) for _, block in blocks), _entries(objective)
+    head -= sum(_entries(block) for net in inner for block in net.depths)
+    if isinstance(objective, Electra):
+        every = _entries(objective.enter) + _entries(objective.sense)
+        through, head = through + every, head - every
+    if isinstance(encoder, Lexical) and objective.spec().get("tied", True):
         head += encoder.words.numel()
     return sum(
         6.0 * (through * positions_of(batch) + head * int((batch["labels"] >= 0).sum()))

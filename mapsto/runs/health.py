@@ -201,8 +201,8 @@ def bands(counts: Any) -> Tensor:
 
 def _bits(data: Text) -> str | None:
     """Bits per byte are those of a whole text only where each token is foretold from those before; a loss that is not of
-    the text's tokens alone (pairs, ends of gaps) has none."""
-    if data.request.objective == "denoise" or data.size.objective.get("nsp"):
+    the text's tokens alone (pairs, ends of gaps), or is another net's (a generator), has none."""
+    if data.request.objective in ("denoise", "electra") or data.size.objective.get("nsp"):
         return None
     return "bits_per_byte" if data.request.objective == "causal" else "bits_per_hidden_byte"
 
@@ -210,10 +210,12 @@ def _bits(data: Text) -> str | None:
 def table(data: Text, figures: Mapping[str, float], chance: Mapping[str, float],
           before: float | None = None) -> dict[str, Any]:  # fmt: skip
     """Held-out figures beside `chance`, and beside the loss `before` the first step where the run went on from a model."""
+    chance = {**chance, **_told(figures)}
     loss, beside = -figures["log_likelihood"], {k: v for k, v in chance.items() if k in figures}
     told: dict[str, Any] = {"loss": loss, "chance": chance["loss"], **{f"{k}_chance": v for k, v in beside.items()}}
     told |= {k: v for k, v in figures.items() if k != "log_likelihood"}
-    lines = [f"held-out loss\t{loss:.4f} nats a token asked for; by frequencies alone {chance['loss']:.4f}"]
+    whose = " of the generator" if "original" in figures else ""
+    lines = [f"held-out loss\t{loss:.4f} nats a token asked for{whose}; by frequencies alone {chance['loss']:.4f}"]
     if before is not None:
         told["before"] = {"loss": before}
         lines.append(f"before\t{before:.4f} nats a token: what the source costs on the same text")
@@ -237,6 +239,13 @@ def table(data: Text, figures: Mapping[str, float], chance: Mapping[str, float],
         elif name == "probe" and data.labelled is not None:
             lines.append(f"probe\t{value:.4f} by a linear head, {figures['knn']:.4f} by neighbours, {data.labelled.majority:.4f} by "
                          "the commonest class; these rows chose the weights")  # fmt: skip
-        elif name not in ("log_likelihood", "spread", "knn") and not name.startswith("accuracy_"):
+        elif name not in ("log_likelihood", "spread", "knn", "original") and not name.startswith("accuracy_"):
             lines.append(f"{name}\t{value:.4f}" + (f", by chance {beside[name]:.4f}" if name in beside else ""))
     return {**told, "lines": lines}
+
+
+def _told(figures: Mapping[str, float]) -> dict[str, float]:
+    """What is reached by knowing no more than how many tokens are the text's own, where that is asked."""
+    if (share := figures.get("original")) is None:
+        return {}
+    return {"detection": max(share, 1 - share), "detection_loss": alarms.surprise(share)}

@@ -22,7 +22,7 @@ from mapsto.runs.config import PretrainConfig
 from mapsto.runs.plan import Reason
 
 SIZES = {"tiny": (128, 4, 32), "small": (384, 6, 64), "base": (768, 12, 64)}  # width, depth, width of a head
-_KIND = {"causal": "causal", "masked": "partial", "permuted": "partial", "denoise": "partial"}
+_KIND = {"causal": "causal", "masked": "partial", "permuted": "partial", "denoise": "partial", "electra": "partial"}
 _CONTEXT = {"causal": (64, 256, 1024), "partial": (128, 256, 512)}  # partial: few tokens of a window are asked for
 _BATCH = {"causal": (768, 8192, 65536), "partial": (4096, 16384, 131072)}  # tokens
 _PASSES = {"causal": 4, "partial": 40}
@@ -32,6 +32,7 @@ _SHARE = {
     "masked": {"modern": (0.3, "more signal a step (Wettig et al. 2023)"), "classic": (0.15, "as BERT")},
     "permuted": {"modern": _PERMUTED, "classic": _PERMUTED},
     "denoise": {"modern": _DENOISE, "classic": _DENOISE},
+    "electra": {"modern": (0.3, "more signal a step, for generator and encoder"), "classic": (0.15, "as ELECTRA")},
 }
 _WIDEST = 1 << 25  # bytes of a tensor: glibc asks the kernel for a larger one anew each time, page by page
 CARRIED = 4  # by which rate, batch and horizon fall where a model is gone on from
@@ -50,6 +51,7 @@ class Size:
     parameters: int  # of encoder and objective, about
     settings: Settings
     reasons: tuple[Reason, ...]
+    rules: tuple[tuple[str, float], ...] = ()  # what moves at another share of the rate than the rest
 
     @property
     def micro(self) -> int:
@@ -76,26 +78,23 @@ def derive(request: PretrainConfig, vocabulary: int, corpus: int) -> Size:
                           + ("" if size == "tiny" else " or a smaller size"))  # fmt: skip
     shape, blocks = _net(request, width, depth, head)
     table = vocabulary * width
-    tied = recipe == "classic" or 5 * table > blocks
-    parameters = blocks + (1 if tied else 2) * table
+    tied = recipe == "classic" or 5 * table > blocks or objective == "electra"
+    encoder = {"vocabulary": vocabulary, "width": width, "limit": context, **shape}
+    generator, more = _generator(request, encoder, head) if objective == "electra" else ({}, 0)
+    parameters = blocks + more + (1 if tied else 2) * table
     tokens, why = _horizon(objective, parameters, corpus)
     settings = _settings(objective, recipe, width, max(1, tokens // batch), request.seed)
     settings = replace(settings, rate=request.rate or settings.rate, optimiser=request.optimiser or settings.optimiser)
-    encoder = {"vocabulary": vocabulary, "width": width, "limit": context, **shape}
-    head_of: dict[str, Any] = {"vocabulary": vocabulary, "width": width, "tied": tied}
+    head_of: dict[str, Any] = {"vocabulary": vocabulary, "width": width, **(generator or {"tied": tied})}
     if objective in _SHARE:
         head_of["share"] = _SHARE[objective][recipe][0]
         head_of["units"] = request.units or ("span" if objective == "denoise" else "token")
     if request.nsp:
         head_of["nsp"] = True
-    made = Size(encoder, head_of, context, batch, tokens, parameters, settings, ())
-    return replace(
-        made,
-        reasons=(
-            *_reasons(request, made, tied, table, blocks),
-            ("horizon", f"{tokens / 1e6:.1f} M tokens, {settings.steps:,} steps", why),
-        ),
-    )
+    rules = _rules(objective, settings.optimiser)
+    made = Size(encoder, head_of, context, batch, tokens, parameters, settings, (), rules)
+    horizon = ("horizon", f"{tokens / 1e6:.1f} M tokens, {settings.steps:,} steps", why)
+    return replace(made, reasons=(*_reasons(request, made, tied, table, blocks), horizon))
 
 
 def carried(request: PretrainConfig, start: Start, corpus: int) -> Size:
@@ -130,7 +129,8 @@ def carried(request: PretrainConfig, start: Start, corpus: int) -> Size:
         ("rate", f"{settings.rate:.2g}, {settings.optimiser}", rate),
         ("horizon", f"{tokens / 1e6:.1f} M tokens, {settings.steps:,} steps", f"a quarter of {why}"),
     )
-    return Size(spec, start.spec, context, batch, tokens, parameters, settings, reasons)
+    rules = _rules(objective, settings.optimiser)
+    return Size(spec, start.spec, context, batch, tokens, parameters, settings, reasons, rules)
 
 
 def _reasons(request: PretrainConfig, made: Size, tied: bool, table: int, blocks: int) -> tuple[Reason, ...]:
@@ -141,17 +141,23 @@ def _reasons(request: PretrainConfig, made: Size, tied: bool, table: int, blocks
          f"size {request.size}; {made.parameters / 1e6:.1f} M parameters, {table / 1e6:.1f} M of them in the table of words"),
         ("blocks", *_blocks(request)),
         ("output layer", "tied" if tied else "its own",
+         "as in ELECTRA: the generator guesses by the encoder's table of words" if objective == "electra" else
          "the table of words is more than a fifth of the blocks" if 5 * table > blocks else
          "as the classic models have it" if tied else "the table of words is small beside the blocks"),
         ("context", f"{made.context} tokens", "attention then takes less time than the linear layers"
          if request.net == "transformer" else "as a transformer of this size reads"),
         ("batch", f"{made.batch:,} tokens", "small batches learn most per token"
-         + ("" if objective == "causal" else "; larger than a causal one, since few tokens are asked for")),
+         + ("" if objective == "causal" else "; larger than a causal one, since the generator is asked for few tokens"
+            if objective == "electra" else "; larger than a causal one, since few tokens are asked for")),
         ("rate", f"{settings.rate:.2g}, {settings.optimiser}", "as asked" if request.rate else _RATES[settings.optimiser]),
     )  # fmt: skip
     if objective in _SHARE:
         share, why = _SHARE[objective][recipe]
         reasons += (("asked for", f"{share:.0%} of the tokens, by {made.objective['units']}s", why),)
+    if objective == "electra":
+        shape = _NETS[request.net].format(**made.objective["generator"]["spec"])
+        reasons += (("generator", shape, "half as wide as the encoder, whose entry it shares; left behind afterwards"),
+                    ("judged", "every token", f"at {made.objective['weight']:g} times the weight of a word, as ELECTRA"))  # fmt: skip
     return reasons
 
 
@@ -195,6 +201,20 @@ def _net(request: PretrainConfig, width: int, depth: int, head: int) -> tuple[di
     return {**shape, **_shape(request.objective, request.recipe), **types}, depth * 12 * width**2
 
 
+def _generator(request: PretrainConfig, encoder: dict[str, Any], head: int) -> tuple[dict[str, Any], int]:
+    """The generator of electra as a part of its arguments, an encoder of the same kind and depth and half as wide that has no
+    entry of its own, and how many parameters its blocks have."""
+    width = int(encoder["width"]) // 2
+    shape, blocks = _net(request, width, SIZES[request.size][1], head)
+    spec = {"vocabulary": 1, "width": width, "limit": encoder["limit"], **shape}
+    if request.net == "transformer":
+        most = max(1, encoder["heads"] // 2)
+        spec["heads"] = next(heads for heads in range(most, 0, -1) if width % (2 * heads) == 0)
+        if request.recipe == "classic":
+            spec |= {"positions": "none", "types": 0, "entry_norm": False}
+    return {"generator": {"name": request.net, "spec": spec}, "weight": 50.0}, blocks
+
+
 def _shape(objective: str, recipe: str) -> dict[str, Any]:
     """The options of a transformer's blocks."""
     if recipe == "modern":
@@ -214,6 +234,19 @@ def _settings(objective: str, recipe: str, width: int, steps: int, seed: int) ->
     betas = (0.9, 0.95) if objective == "causal" else (0.9, 0.999)
     return Settings(steps, rate=peak * 128 / width, betas=betas, decay=0.1 if objective == "causal" else 0.01,
                     warmup=Duration(0.05, "fraction"), seed=seed)  # fmt: skip
+
+
+def _rules(objective: str, optimiser: str) -> tuple[tuple[str, float], ...]:
+    """Electra's generator is half as wide, so it learns faster; the matrices around it and the encoder's head are of no block, so
+    AdamW moves them beside Muon, whose rate is ten times too high for them: inputs that shake at every step teach nothing."""
+    if objective != "electra":
+        return ()
+    generator = r"^objective\.generator\."
+    return (
+        ((generator, 2**0.5), (r"^objective\.(enter|leave|sense)\.", 0.1))
+        if optimiser == "muon"
+        else ((generator, 2.0),)
+    )
 
 
 def _horizon(objective: str, parameters: int, corpus: int) -> tuple[int, str]:

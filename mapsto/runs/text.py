@@ -26,6 +26,7 @@ from mapsto.data.packed import Packed
 from mapsto.data.pairs import Paired
 from mapsto.data.store import Store
 from mapsto.encoders import ENCODERS
+from mapsto.encoders.building import make
 from mapsto.objectives import OBJECTIVES
 from mapsto.runs import carry, probe, size, table
 from mapsto.runs.carry import Start
@@ -128,7 +129,8 @@ class Text:
             spec["inner"] = inner(self.tokenizer)
         if self.request.objective == "denoise":
             spec["end"] = self.ids["[SEP]"]
-        return encoder, OBJECTIVES.load(self.request.objective)(**spec)
+        objective: Any = make(OBJECTIVES, {"name": self.request.objective, "spec": spec})
+        return encoder, objective
 
     def codec(self) -> TextCodec:
         """Texts of windows as the model was learnt with; of one that was gone on from, as its source reads them."""
@@ -216,7 +218,11 @@ def looks(objective: Objective, batches: Packed | Paired, most: int = LOOK) -> I
 def look(
     objective: Objective, encoder: Encoder, batches: Packed | Paired, machine: Any, most: int = LOOK
 ) -> dict[str, float]:
-    """Held-out figures of `looks`, the mean log-likelihood of a target first, then the objective's own parts."""
+    """Held-out figures of `looks`, the mean log-likelihood of a target first, then the objective's own parts.
+
+    Where a loss is not of words alone, and its part `words` is, that is the likelihood: nats that the frequencies of words
+    can be held against.
+    """
     objective.eval()
     encoder.eval()
     total, count, parts = 0.0, 0.0, dict[str, float]()
@@ -225,5 +231,5 @@ def look(
             loss = objective(encoder, shown)
         total, count = total + float(loss.total), count + loss.count
         parts = {name: parts.get(name, 0.0) + float(value) for name, value in loss.parts.items()}
-    count = max(1.0, count)
+    count, total = max(1.0, count), parts.pop("words", total)
     return {"log_likelihood": -total / count, **{name: value / count for name, value in parts.items()}}

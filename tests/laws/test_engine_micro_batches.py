@@ -14,7 +14,8 @@ from mapsto.engine.loop import Run, Settings
 from mapsto.objectives import OBJECTIVES
 
 V, D = 60, 16
-OBJECTIVE = {"masked": {"mask": 3, "special": [0, 1, 2], "share": 0.3, "units": "span"}, "causal": {}}
+MASKED = {"mask": 3, "special": [0, 1, 2], "share": 0.3}
+OBJECTIVE = {"masked": {**MASKED, "units": "span"}, "causal": {}, "electra": MASKED}
 NETS = {"transformer": {"heads": 2, "inner": 24}, "recurrent": {"inner": 24}, "convnet": {}}
 
 
@@ -27,9 +28,10 @@ def step(step: int) -> Batch:
 
 def run(objective: str, net: str, sizes: list[int]) -> Run:
     seed_torch(0, "micro-batches")
-    kind = "full" if objective == "masked" else "causal"
-    encoder = ENCODERS.load(net)(vocabulary=V, width=D, depth=2, limit=20, attention=kind, **NETS[net])
-    head = OBJECTIVES.load(objective)(vocabulary=V, width=D, **OBJECTIVE[objective])
+    shape = {"depth": 2, "limit": 20, "attention": "causal" if objective == "causal" else "full", **NETS[net]}
+    encoder = ENCODERS.load(net)(vocabulary=V, width=D, **shape)
+    more = {"generator": ENCODERS.load(net)(vocabulary=1, width=8, **shape)} if objective == "electra" else {}
+    head = OBJECTIVES.load(objective)(vocabulary=V, width=D, **OBJECTIVE[objective], **more)
 
     def batches(k: int) -> list[Batch]:
         return [select(step(k), rows) for rows in torch.arange(32).split(sizes)]

@@ -9,7 +9,7 @@ import pytest
 from killed import Kills, command
 
 NAMES = ("model.safetensors", "metrics.jsonl", "tokenizer.json", "pretext/model.safetensors")
-RUNS = {"masked": (), "masked in pairs": ("--nsp",), "causal": (), "permuted": (), "denoise": ()}
+RUNS = {"masked": (), "masked in pairs": ("--nsp",), "causal": (), "permuted": (), "denoise": (), "electra": ()}
 
 
 def kills(place: Path, name: str, steps: int) -> Kills:

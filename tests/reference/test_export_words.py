@@ -8,8 +8,16 @@ from typing import Any
 import bundles
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, pipeline
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoTokenizer,
+    pipeline,
+)
 
 from mapsto.bundle import pretext
 from mapsto.bundle.export import export
@@ -23,6 +31,7 @@ from mapsto.core.errors import ModelError
 from mapsto.encoders import pretrained, sources
 from mapsto.encoders.transformer import Transformer
 from mapsto.objectives.causal import Causal
+from mapsto.objectives.electra import Electra
 from mapsto.objectives.masked import Masked
 
 FAMILIES = ("bert", "roberta", "distilbert", "gpt2")
@@ -85,6 +94,42 @@ def test_it_comes_back_bit_for_bit_and_holds_its_weights_once(tmp_path: Path, fa
     assert one == two
     assert verify(tmp_path / "one").ok
     source = pretrained.load(sources.find(str(tmp_path / "one")))
+    assert source.sha256 == pretrained.fingerprint(mapping.encoder.state_dict())
+
+
+def test_after_electra_the_encoder_and_its_judge_are_an_electra(tmp_path: Path) -> None:
+    """The generator, which has no place there, lies beside it."""
+    mapping = bundles.made("bert", kind=None)
+    narrow = Transformer(vocabulary=1, width=16, depth=1, heads=2, inner=16, positions="none", entry_norm=False)
+    objective = bundles.shaken(Electra(200, 32, narrow, mask=4), 3)
+    save(mapping, tmp_path / "own", Facts(examples=bundles.TEXTS, extras=pretext.files_of(objective)))
+    exported = export(tmp_path / "own", "hf", tmp_path / "hf")
+    assert exported.architecture == "ElectraForPreTraining"
+    with torch.inference_mode():
+        rows = mapping.encoder(mapping.codec.encode(bundles.TEXTS)).rows
+        for folder in (tmp_path / "own", tmp_path / "hf"):
+            for kind in (AutoModelForPreTraining, AutoModel):
+                model, info = kind.from_pretrained(folder, output_loading_info=True)
+                assert not info["missing_keys"]
+                if kind is AutoModelForPreTraining:
+                    assert not info["unexpected_keys"]
+                batch = AutoTokenizer.from_pretrained(folder)(list(bundles.TEXTS), padding=True, return_tensors="pt")
+                theirs = model.eval()(**batch)[0][batch["attention_mask"].bool()]
+                ours = objective.scores(mapping.encoder, rows).squeeze(1) if kind is AutoModelForPreTraining else rows
+                assert ours.shape == theirs.shape
+                assert float((ours - theirs).abs().max() / ours.abs().max()) < 1e-5
+    held, before = load(tmp_path / "own"), objective.state_dict()
+    again = pretext.objective_of(held.facts.extras, "this model").state_dict()
+    assert again.keys() == before.keys()
+    assert all(torch.equal(again[name], value) for name, value in before.items())
+    beside = load_file(tmp_path / "own" / "pretext" / "model.safetensors")
+    assert beside.keys() == {name for name in before if not name.startswith(("sense.", "judge."))}
+    save(held.mapping, tmp_path / "two", held.facts)
+    one, two = ({p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file()} for f in
+                (tmp_path / "own", tmp_path / "two"))  # fmt: skip
+    assert one == two
+    assert verify(tmp_path / "own").ok
+    source = pretrained.load(sources.find(str(tmp_path / "own")))
     assert source.sha256 == pretrained.fingerprint(mapping.encoder.state_dict())
 
 

@@ -22,6 +22,7 @@ FAMILIES = {
     "bert-tanh": {"model_type": "bert", "hidden_act": "gelu_new", "type_vocab_size": 3, "layer_norm_eps": 1e-6},
     "roberta": {"type_vocab_size": 1},
     "xlm-roberta": {"type_vocab_size": 1, "pad_token_id": 2},
+    "electra": {"embedding_size": 24},
     "distilbert": {"activation": "relu"},
     "gpt2": {},
 }

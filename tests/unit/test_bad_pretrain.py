@@ -77,6 +77,10 @@ CASES: list[Case] = [
     # what does not go together
     (f"{LEARN} --objective permuted --encoder convnet", "take transformer"),
     (f"{LEARN} --objective denoise --encoder recurrent", "take transformer"),
+    (f"{LEARN} --objective electra --encoder resnet", "take one of 'transformer', 'recurrent', 'convnet'"),
+    (f"{LEARN} --objective electra --nsp", "leave one of them out"),
+    ("pretrain text.txt --document line --from enc --objective electra --batch 256", "goes on only from what it made itself"),
+    ("pretrain text.txt --document line --from gpt --objective electra --batch 256", "demands 'full' attention"),
     (f"{LEARN} --objective causal --nsp", "leave one of them out"),
     (f"{LEARN} --context 512", "raise one or lower the other"),
     ("pretrain text.txt --document line --from gpt --batch 256", "use --objective causal"),

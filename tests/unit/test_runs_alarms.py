@@ -57,6 +57,7 @@ def test_false_alarms_of_spikes_are_rare() -> None:
      ("dead", {"dead": [0.1, 0.2, 0.7]}, "70% of the feed-forward units"),
      ("overfit", {"log_likelihood": [-3.0, -2.0, -2.1, -2.2, -2.3], "train_loss": [3.0, 2.0, 1.8, 1.5, 1.2]},
       "2.300 after 2.000 at step 20"),
+     ("blind", {"detection_loss": [0.42, 0.4, 0.38, 0.37], "original": [0.86, 0.87, 0.88, 0.88]}, "at 0.370 nats, their share alone costs 0.367"),
      ("leak", {"leak": [0.02]}, "by up to 0.02")],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_what_to_do(name: str, columns: dict[str, list[float]], said: str) -> None:
@@ -64,6 +65,12 @@ def test_what_is_wrong_is_said_with_what_to_do(name: str, columns: dict[str, lis
     assert list(found) == [name]
     assert said in found[name]
     assert "; " in found[name]
+
+
+def test_guesses_that_are_told_raise_nothing_nor_do_early_looks() -> None:
+    columns = {"detection_loss": [0.5, 0.5, 0.5, 0.3], "original": [0.85] * 4}
+    assert alarms.found(looks(**columns), []) == {}
+    assert alarms.found(looks(**{name: values[:3] for name, values in columns.items()}), []) == {}
 
 
 def test_what_is_not_finite_is_no_fault_of_the_alarms() -> None:

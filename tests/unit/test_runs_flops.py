@@ -54,6 +54,15 @@ def test_it_is_what_torch_counts_but_for_what_causal_attention_hides(name: str, 
     assert flops.step(encoder, objective, [uneven]) == flops.step(encoder, objective, apart)
 
 
+def test_a_generator_and_what_joins_it_to_the_encoder_see_every_row() -> None:
+    encoder, narrow = (ENCODERS.load("transformer")(vocabulary=v, width=d, depth=DEPTH, limit=64, **NETS["transformer"])
+                       for v, d in ((V, D), (1, D // 2)))  # fmt: skip
+    objective = OBJECTIVES.load("electra")(V, D, narrow, mask=4, special=[0, 1, 2, 3])
+    batch = shown(objective)
+    judged = 6 * D * len(batch["ids"])  # the judge, which is a row and no matrix
+    assert flops.step(encoder, objective, [batch]) + judged == counted(encoder, objective, batch)
+
+
 def test_pairs_are_those_that_a_batch_lets_see() -> None:
     encoder = ENCODERS.load("transformer")(vocabulary=V, width=D, depth=DEPTH, limit=64, **NETS["transformer"])
     objective = OBJECTIVES.load("permuted")(V, D, mask=4)

@@ -123,7 +123,7 @@ def test_the_others_learn_save_and_transfer(objective: str, recipe: str, corpus:
         mapsto.fill(out, ["a [MASK]"])
 
 
-@pytest.mark.parametrize("objective", ["masked", "permuted", "denoise"])
+@pytest.mark.parametrize("objective", ["masked", "permuted", "denoise", "electra"])
 def test_a_stopped_run_goes_on_to_the_same_bytes(objective: str, corpus: str, tmp_path: Path) -> None:
     def request(name: str) -> PretrainConfig:
         values = {"data": (corpus,), "out": str(tmp_path / name), **options(objective)}

@@ -8,17 +8,18 @@ import torch
 
 from mapsto.core.errors import ConfigError
 from mapsto.encoders import ENCODERS
+from mapsto.encoders.building import make
 from mapsto.encoders.pretrained import OWN
 from mapsto.objectives import OBJECTIVES
 from mapsto.runs import size as dial
 from mapsto.runs.config import NETS, PretrainConfig
 
 RECIPES = ("modern", "classic")
-OBJECTIVE_NAMES = ("masked", "causal", "permuted", "denoise")
+OBJECTIVE_NAMES = ("masked", "causal", "permuted", "denoise", "electra")
 
 ALL = [
     *((*each, "transformer") for each in itertools.product(dial.SIZES, OBJECTIVE_NAMES, RECIPES)),
-    *itertools.product(dial.SIZES, ["masked", "causal"], ["modern"], ["recurrent", "convnet"]),
+    *itertools.product(dial.SIZES, ["masked", "causal", "electra"], ["modern"], ["recurrent", "convnet"]),
 ]
 
 
@@ -34,7 +35,7 @@ def test_what_it_says_can_be_built(size: str, objective: str, recipe: str, net: 
     with torch.device("meta"):
         encoder = ENCODERS.load(net)(**made.encoder)
     more = {} if objective == "causal" else {"mask": 4, "end": 3} if objective == "denoise" else {"mask": 4}
-    head = OBJECTIVES.load(objective)(**made.objective, **more)
+    head: Any = make(OBJECTIVES, {"name": objective, "spec": {**made.objective, **more}})
     count = sum(p.numel() for p in [*encoder.parameters(), *head.parameters()])
     assert made.parameters == pytest.approx(count, rel=0.1)
     assert made.parameters == pytest.approx(derive(size, objective, 8000, 50_000_000, recipe).parameters, rel=0.1)
