@@ -1,12 +1,14 @@
 """Recordings: digits and sequences of digits of speakers who were left out, prompts transcribed, new speakers told apart.
 
-    python -m benchmarks.speech --data DATA --whisper FOLDER [--prompts FOLDER] [--jobs loso ctc prompts speakers] [--left NAME …]
+    python -m benchmarks.speech --data DATA --whisper FOLDER [--prompts FOLDER] [--ge2e PLACE] [--jobs loso ctc prompts speakers] [--left NAME …]
 
 loso      FSDD, each speaker left out in turn: a linear head on Whisper's encoder, beside `speech` from random weights
 ctc       sequences of five digits of FSDD, each speaker left out: word error rate of CTC, from random weights and on Whisper's rows
 prompts   Whisper itself on the prompts of Debian's asterisk-core-sounds-en-wav (`--prompts`: where it and asterisk-core-sounds-en
           are unpacked), word error rate after transformers' normaliser of English
-speakers  FSDD, two speakers left out: equal error rate of pairs, of Whisper's encoder and of `speech` tuned on the other speakers
+speakers  FSDD's six speakers and the four voices of Debian's asterisk-core-sounds-{en,es,fr,it,ru}-wav (unpacked below `--prompts`):
+          equal error rate of pairs, of Whisper's encoder and of the speaker encoder of `--ge2e` as they are, and, on two speakers
+          who were left out, of `speech` learnt from the labels of the others (`--tuned`: and of the speaker encoder tuned on them)
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import csv
 import gzip
 import statistics
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 RATE, SEQUENCES, TESTS, DIGITS, PAUSE = 8000, 1500, 200, 5, 0.1
 SHAPE = {"rate": RATE, "mels": 40, "width": 96, "depth": 3, "heads": 3, "inner": 384}
 SHORTEST = 3  # words of a prompt
+MOST = 250  # prompts of a voice
 
 
 def loso(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -90,21 +94,80 @@ def prompts(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
 
 
 def speakers(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """Equal error rate on pairs of two speakers' recordings who are new, for three pairs of speakers."""
-    rows = _clips(asked)
-    names, found = _speakers(rows), {}
-    for pair in zip(names[::2], names[1::2], strict=True):
-        train, test = (_table(work / f"{name}.csv", [(p, s) for p, _, s in rows if (s in pair) == (name == "test")])
-                       for name in ("train", "test"))  # fmt: skip
-        row = {}
-        for name, more in (("whisper", ["--from", str(asked.whisper), "--strategy", "frozen"]),
-                           ("scratch", ["--from", _blank(work), "--strategy", "full", "--rate", "2e-3", "--epochs", "6"])):  # fmt: skip
-            out = str(work / f"{'-'.join(pair)}-{name}")
-            ours(["transfer", train, "--target", "said", *more, "--out", out])
-            row[name] = ours(["evaluate", out, test])["eer"]["value"]
-        found[" ".join(pair)] = row
-        wrote("speech-speakers", {"pairs": found, "mean": _means(found)})
-    return {"pairs": found, "mean": _means(found)}
+    """Equal error rate on pairs of recordings of speakers who are new: of encoders as they are, on all speakers of a set, and on
+    two of a set with `speech` learnt from the labels of all others of both sets."""
+    mapsto.import_model(asked.ge2e, work / "ge2e")
+    sets = {"digits": [(p, s) for p, _, s in _clips(asked)], "prompts": _voices(asked.prompts)}
+    encoders = {"whisper": str(asked.whisper), "ge2e": str(work / "ge2e")}
+    told: dict[str, Any] = {"speakers": {name: _counts(rows) for name, rows in sets.items()}, "all": {}, "two": {}}
+    for name, rows in {**sets, "both": sets["digits"] + sets["prompts"]}.items():
+        test = _table(work / f"{name}.csv", rows)
+        told["all"][name] = {kind: _judged(place, test) for kind, place in encoders.items()}
+        wrote("speech-speakers", told)
+    for pair in (p for rows in sets.values() for p in _pairs(_counts(rows))):
+        train, test = (_table(work / f"{part}.csv", [r for rows in sets.values() for r in rows if (r[1] in pair) == (part == "test")])
+                       for part in ("train", "test"))  # fmt: skip
+        out, net = (
+            str(work / "-".join(pair)),
+            ["--from", _blank(work), "--strategy", "full", "--rate", "2e-3", "--epochs", "6"],
+        )
+        ours(["transfer", train, "--target", "said", *net, "--out", out])
+        row = {kind: _judged(place, test) for kind, place in {**encoders, "scratch": out}.items()}
+        if asked.tuned:
+            ours(
+                [
+                    "transfer",
+                    train,
+                    "--target",
+                    "said",
+                    "--from",
+                    encoders["ge2e"],
+                    "--strategy",
+                    "full",
+                    "--out",
+                    f"{out}-ge2e",
+                ]
+            )
+            row["tuned"] = _judged(f"{out}-ge2e", test)
+        told["two"][" ".join(pair)] = row
+        told["mean"] = {
+            kind: statistics.mean(one[kind]["eer"]["value"] for one in told["two"].values()) for kind in row
+        }
+        wrote("speech-speakers", told)
+    return told
+
+
+def _judged(model: str, test: str) -> dict[str, Any]:
+    """Rows, classes, pairs and the equal error rate."""
+    found = ours(["evaluate", model, test])
+    return {name: found[name] for name in ("rows", "classes", "pairs", "eer")}
+
+
+def _voices(place: Path) -> list[tuple[Path, str]]:
+    """At most 250 prompts of 1 to 5 s of each voice of Debian's asterisk-core-sounds-*-wav, wherever below a folder they are
+    unpacked. The voice is the end of a folder's name: es_MX_f_Allison and en_US_f_Allison are one."""
+    by: dict[str, list[Path]] = {}
+    for folder in sorted(p for p in place.rglob("asterisk/sounds/*_*_*_*") if p.is_dir()):
+        clips = [
+            p
+            for p in sorted(folder.rglob("*.wav"))
+            if p.parent.name != "silence" and 1 <= soundfile.info(p).duration <= 5
+        ]
+        by.setdefault(folder.name.rpartition("_")[2], []).extend(clips)
+    kept = {
+        name: [clips[int(i)] for i in np.linspace(0, len(clips) - 1, min(MOST, len(clips)))]
+        for name, clips in by.items()
+    }
+    return [(path, name) for name, clips in sorted(kept.items()) for path in clips]
+
+
+def _counts(rows: list[tuple[Path, str]]) -> dict[str, int]:
+    return dict(sorted(Counter(speaker for _, speaker in rows).items()))
+
+
+def _pairs(names: dict[str, int]) -> list[tuple[str, str]]:
+    """Each in one pair, in the order of their names."""
+    return list(zip(list(names)[::2], list(names)[1::2], strict=True))
 
 
 def _clips(asked: argparse.Namespace) -> list[tuple[Path, int, str]]:
@@ -171,6 +234,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--whisper", type=Path, required=True)
     parser.add_argument("--prompts", type=Path)
+    parser.add_argument(
+        "--ge2e", default="resemblyzer", help="resemblyzer's pretrained.pt, or the package where it is installed"
+    )
+    parser.add_argument("--tuned", action="store_true", help="speakers: the speaker encoder tuned as well")
     parser.add_argument("--jobs", nargs="+", choices=jobs, default=[*jobs])
     parser.add_argument("--left", nargs="+", help="speakers to leave out; all, each in turn")
     parser.add_argument("--epochs", default="25")

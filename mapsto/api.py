@@ -29,7 +29,7 @@ from mapsto.data.source import open_source
 from mapsto.encoders import pretrained, sources
 from mapsto.evaluation.recognition import Recognition
 from mapsto.evaluation.suite import Report
-from mapsto.media import sounds
+from mapsto.media import kinds, sounds
 from mapsto.model import Model
 from mapsto.runs import pretrain as pretraining
 from mapsto.runs import reading, space, unseen
@@ -206,18 +206,20 @@ def transcribe(model: Model | str, recordings: Sequence[Any] | str | Path, beams
 def evaluate(model: Model | str, data: Any, against: Model | str | None = None) -> Report | Recognition | Done:
     """`Model.evaluate` of a model or its folder; `against` is another one of the same task.
 
-    What was pretrained and has no task is judged on a path of text instead: its loss, and bits per byte of a causal one,
+    What was pretrained on text and has no task is judged on a path of text instead: its loss, and bits per byte of a causal one,
     also against another causal one.
 
     Raises:
         DataError, ModelError: as `Model.evaluate`.
     """
-    model = load(model) if isinstance(model, str) else model
+    if isinstance(model, str):
+        model = (encoder if (Path(model) / "config.json").is_file() else load)(model)
     other = load(against) if isinstance(against, str) else against
     if model.mapping.encoder.name == "space" and model.mapping.task is None:
         table = space.judged(model.mapping, model.facts, data, model.machine, against is not None)
         return Done(tuple(table.pop("lines")), table)
-    if model.mapping.task is not None or pretext.SPEC not in model.facts.extras:
+    one = model.mapping
+    if one.task is not None or one.codec.modality in kinds.KINDS or pretext.SPEC not in model.facts.extras:
         return model.evaluate(data, other)
     if other is None:
         figures = unseen.evaluate(model.mapping, model.facts, str(data))

@@ -20,7 +20,7 @@ from mapsto.core import config
 from mapsto.core.contracts import Codec, Encoder, Task, single
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.decoding import Decoding
-from mapsto.core.errors import DataError, ModelError
+from mapsto.core.errors import DataError, ModelError, listing
 from mapsto.core.machine import Machine, describe, probe
 from mapsto.data.columns import infer, inputs_of
 from mapsto.data.rows import Rows
@@ -34,6 +34,7 @@ from mapsto.evaluation import recognition, suite
 from mapsto.evaluation.baselines import Baseline
 from mapsto.evaluation.recognition import Recognition
 from mapsto.evaluation.suite import Report
+from mapsto.media.kinds import KINDS
 from mapsto.objectives.causal import Causal
 from mapsto.objectives.masked import Masked
 from mapsto.tasks import fill as filling
@@ -100,17 +101,21 @@ class Model:
 
     def evaluate(self, data: Any, against: Model | None = None) -> Report | Recognition:
         """Scores on labelled data that the model has not seen, with 95% intervals; and what it gains over the model
-        `against` on the same rows. Of classes none of which it learnt: how well its vectors tell them apart.
+        `against` on the same rows. Of classes none of which it learnt, and of an encoder of files that has no task: how well
+        its vectors tell them apart.
 
         Raises:
             DataError: unreadable, or labels that the model does not know.
-            ModelError: `against` answers another question.
+            ModelError: `against` answers another question, or there is none.
         """
+        if self.mapping.task is None and self.mapping.codec.modality in KINDS:
+            if against is not None:
+                raise ModelError("against: an encoder without a task is judged by itself; evaluate each of the two")
+            return self._apart(self._classes(data))
         rows = self.rows(data, labelled=True)
         labels = Labels.load(self.facts.data["labels"])
         if against is None and labels.strange(rows):
-            assert rows.labels is not None
-            return recognition.judge(self.embed(rows.examples), rows.labels.ids())
+            return self._apart(rows)
         rivals = [] if against is None else [self._rival(against, data)]
         return suite.judge(self.scores(rows.examples), labels.encode(rows), self.task, rivals)
 
@@ -145,6 +150,23 @@ class Model:
         target, task = (known["target"], known["kind"]) if labelled else (None, None)
         return read(source, infer(source, **inputs_of(known), target=target, task=task,
                                   order=order if labelled else None), "data")  # fmt: skip
+
+    def _apart(self, rows: Rows) -> Recognition:
+        """How well vectors tell classes apart; only those examples are embedded whose pairs are judged."""
+        rows = rows.take(recognition.drawn(len(rows)))
+        assert rows.labels is not None
+        return recognition.judge(self.embed(rows.examples), rows.labels.ids())
+
+    def _classes(self, data: Any) -> Rows:
+        """Files that the encoder reads, and the class of each: its folder, or the other column of a table of two."""
+        source = open_source(data, "data")
+        files = infer(source, target=source.target, modalities=(self.mapping.codec.modality,))
+        others = [name for name in source.columns if name not in files.inputs]
+        if len(others) != 1:
+            raise DataError(f"{source.name}: expected one column of classes beside {listing(files.inputs)}, got {listing(others) or 'none'}; "
+                            "give a folder for each class, or a table of these two columns alone")  # fmt: skip
+        named: dict[str, Any] = dict(files.parts)
+        return read(source, infer(source, **named, target=others[0], task="single"), "data")
 
     def generate(self, prompts: Sequence[str], how: Decoding) -> list[list[str]]:
         """For each prompt the texts that go on from it.
@@ -198,7 +220,8 @@ class Model:
         ]
 
     def neighbours(self, query: str, top: int = 10) -> list[tuple[str, float]]:
-        """The `top` words whose vectors are nearest to a word's, or to those of a sum: "king - man + woman".
+        """The `top` words whose vectors are nearest to a word's, or to those of a sum: "king - man + woman". Where words have
+        parts, a word may be one that was never seen.
 
         Raises:
             ModelError: a model without vectors of words.
@@ -210,7 +233,11 @@ class Model:
             raise ModelError(f"neighbours are of word vectors, and this model's encoder is {encoder.name!r}; name what "
                              "`mapsto pretrain --objective skipgram --out` wrote")  # fmt: skip
         query = query.lower() if codec.lower else query
-        return vectors.neighbours(codec.vocabulary.words, encoder.table.weight.detach(), query, top)
+        parts, rows = codec.grams, encoder.grams
+        spelt = (
+            None if parts is None or rows is None else lambda word: rows.weight.detach()[parts.of([word])[0]].mean(0)
+        )
+        return vectors.neighbours(codec.vocabulary.words, encoder.table.weight.detach(), query, top, spelt)
 
     def _tokenizer(self) -> Any:
         from tokenizers import Tokenizer

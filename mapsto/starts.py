@@ -8,23 +8,26 @@ from typing import Any
 
 from mapsto.bundle.format import Facts
 from mapsto.core.contracts import Mapping as Composed
-from mapsto.encoders import pretrained
+from mapsto.encoders import pretrained, voices
 from mapsto.encoders.imports import Imported, imported
 from mapsto.model import Model
 
 
 def import_model(place: Path | str, out: Path | str) -> Imported:
-    """Whisper in CTranslate2's format as a Hugging Face folder at `out`: to transfer from, to transcribe with, and to open in
-    plain `transformers`.
+    """Another program's model as a folder at `out` to transfer from: Whisper in CTranslate2's format as a Hugging Face folder, which
+    also transcribes and opens in plain `transformers`; the speaker encoder of `resemblyzer` as one of ours.
 
-    `place` is a folder with model.bin and tokenizer.json, or an installed package that holds one. Every tensor that
-    `transformers` wants comes out and every one of the file goes in; quantised ones are multiplied out.
+    `place` is a folder with model.bin and tokenizer.json, a torch file (.pt), or an installed package that holds either. Every
+    tensor that the model wants comes out and every one of the file goes in; quantised ones of CTranslate2 are multiplied out.
 
     Raises:
         ModelError: there is none, it is damaged or another one, or tensors are missing or left over.
         OutputError: `out` is there already or cannot be written.
     """
-    return imported(str(place), out)
+    from mapsto.runs import blank
+
+    file = voices.found(str(place))
+    return imported(str(place), out) if file is None else blank.imported(file, out)
 
 
 def from_module(module: Any, size: int, *, mean: Sequence[float] = (127.5,) * 3, std: Sequence[float] = (127.5,) * 3,
@@ -52,9 +55,9 @@ def from_module(module: Any, size: int, *, mean: Sequence[float] = (127.5,) * 3,
 
 def blank(encoder: str = "speech", *, seed: int = 0, weights: Path | str | None = None, out: Path | str | None = None,
           **shape: Any) -> Model:  # fmt: skip
-    """An encoder of recordings (`speech`) or pictures (`vgg`) with random weights as a model to transfer from, where nothing
-    pretrained is at hand, or with the `weights` of a safetensors file, whose tensors have its names; `out` is the folder to
-    write it to. `shape` is what its constructor takes, such as `width` and `depth`, or `size`.
+    """An encoder of recordings (`speech`, `voices`) or pictures (`resnet`, `vgg`) with random weights as a model to transfer from,
+    where nothing pretrained is at hand, or with the `weights` of a safetensors file, whose tensors have its names; `out` is the
+    folder to write it to. `shape` is what its constructor takes, such as `width` and `depth`, or `size`.
 
     Raises:
         ConfigError: an encoder that is not made so, or no such shape.

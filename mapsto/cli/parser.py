@@ -246,7 +246,11 @@ def _transcribe(parser: Parser) -> None:
 
 
 def _import(parser: Parser) -> None:
-    _model(parser, "a folder with a model.bin of CTranslate2, or an installed package that holds one", "PLACE")
+    _model(
+        parser,
+        "a folder with a model.bin of CTranslate2, a torch file of resemblyzer's make, or an installed package that holds either",
+        "PLACE",
+    )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="the folder to write")
 
 
@@ -285,7 +289,7 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "embed": ("one vector for each text", _embed),
     "verify": ("re-hash a model folder and run its golden examples again", _model),
     "transcribe": ("what is said in recordings", _transcribe),
-    "import": ("Whisper from a CTranslate2 file as a Hugging Face folder, to transfer from", _import),
+    "import": ("Whisper of CTranslate2 or the speaker encoder of resemblyzer as a folder to transfer from", _import),
     "export": ("write a model for other software", _export),
     "list": ("what there is to choose from", _list),
     "doctor": ("what this machine has, what was chosen for it, and why", lambda parser: None),

@@ -146,10 +146,9 @@ def evaluate(request: Namespace) -> int:
     """Scores on held-out data with intervals."""
     from mapsto import api
 
-    model = api.load(request.model)
     if request.dry_run:
-        return _foreseen(request, model)
-    return _told(api.evaluate(model, request.data, request.against), request.json)
+        return _foreseen(request, api.encoder(request.model))
+    return _told(api.evaluate(request.model, request.data, request.against), request.json)
 
 
 def embed(request: Namespace) -> int:
@@ -178,7 +177,7 @@ def transcribe(request: Namespace) -> int:
 
 
 def import_(request: Namespace) -> int:
-    """Another program's model as a Hugging Face folder."""
+    """Another program's model as a folder to transfer from."""
     from mapsto import starts
 
     return _told(starts.import_model(request.model, request.out), request.json)
@@ -274,7 +273,7 @@ def _foreseen(request: Namespace, model: Model) -> int:
         from mapsto.data.source import open_source
 
         if request.verb == "evaluate" and "columns" not in model.facts.data:  # pretrained
-            return _lines([*said, f"data\t{data}\twould be read as text"])
+            return _lines([*said, f"data\t{data}\twould be read as {model.mapping.codec.modality}"])
         source, known = open_source(data, "data"), model.facts.data.get("columns", {})
         target = known.get("target") if request.verb == "evaluate" else None
         columns = infer(source, **inputs_of(known), target=target, task=known.get("kind") if target else None)

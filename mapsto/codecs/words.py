@@ -1,9 +1,12 @@
 """Whole words as ids: counting them, and texts ↔ Batch by a table of words.
 
 A word is a run of letters and digits with apostrophes inside (`don't`); a Han character is a word of its own, or, with a
-segmenter, a run of them is cut into words by it. Text that comes as a list of words is taken as it is. Ids fall with
-frequency; words of equal frequency stand in the order of their characters. A word that the vocabulary lacks is
-dropped; a text without any known word is one position with the id V, after all words.
+segmenter, a run of them is cut into words by it. Text that comes as a list of words is taken as it is. Words that make a
+phrase (`phrases`) become one. Ids fall with frequency; words of equal frequency stand in the order of their characters. A word
+that the vocabulary lacks is dropped; a text without any known word is one position with the id V, after all words.
+
+Where words have parts (`grams`), a word that the vocabulary lacks is its parts instead: a position for each, whose id is V + 1
+and its bucket, and whose share of the word is one n-th (`shares`, 1 for a whole word).
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar, final
 
@@ -24,6 +27,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mapsto.codecs import phrases as phrasing
+from mapsto.codecs.grams import Grams
+from mapsto.codecs.phrases import Phrases
 from mapsto.codecs.windows import misread
 from mapsto.core.contracts import Batch, Codec
 from mapsto.core.errors import ConfigError, DataError, MissingExtra, ModelError, listing, suggestion
@@ -151,20 +157,23 @@ def _ranked(seen: Mapping[str, int], most: int | None = None) -> Vocabulary:
     return Vocabulary(tuple(word for word, _ in pairs), tuple(n for _, n in pairs))
 
 
+def rarest(total: int) -> int:
+    """How often a word must occur in a text of so many words to be worth a vector."""
+    return 5 if total >= 10**6 else 2 if total >= 10**4 else 1
+
+
 def counted(texts: Iterable[Text], least: int | None = None, lower: bool = True, most: int | None = None,
-            cut: Cut | None = None, known: Container[str] = ()) -> Vocabulary:  # fmt: skip
-    """The words that are `known` or occur at least `least` times, the `most` frequent of them; None: 5 times in a million
-    words, fewer in a smaller text.
+            cut: Cut | None = None, known: Container[str] = (), phrases: Phrases = ()) -> Vocabulary:  # fmt: skip
+    """The words that are `known` or occur at least `least` times (None: `rarest`), the `most` frequent of them.
 
     Raises:
         DataError: no word occurs so often.
     """
     seen: Counter[str] = Counter()
     for text in texts:
-        seen.update(split(text, lower, cut))
+        seen.update(phrasing.joined(split(text, lower, cut), phrases))
     if least is None:
-        total = seen.total()
-        least = 5 if total >= 10**6 else 2 if total >= 10**4 else 1
+        least = rarest(seen.total())
     kept = {word: n for word, n in seen.items() if n >= least or word in known}
     if not kept:
         raise DataError(f"vocabulary: of {len(seen)} different words none occurs {least} times; give more text or a lower "
@@ -175,6 +184,7 @@ def counted(texts: Iterable[Text], least: int | None = None, lower: bool = True,
 @final
 class WordsCodec(Codec):
     """Texts, or pairs of texts, ↔ Batch. `pair`: None, "joint" (one after the other) or "apart"; a text is one window.
+    `subwords`: the arguments of `Grams`, where unknown words are read by their parts.
 
     Raises:
         ConfigError: an unknown choice. MissingExtra: the segmenter is not installed.
@@ -186,12 +196,14 @@ class WordsCodec(Codec):
     window: ClassVar[int] = 4096
 
     def __init__(self, vocabulary: Vocabulary, lower: bool = True, pair: str | None = None,
-                 segmenter: str | None = None) -> None:  # fmt: skip
+                 segmenter: str | None = None, subwords: Mapping[str, int] | None = None,
+                 phrases: Phrases = ()) -> None:  # fmt: skip
         if pair not in PAIRS:
             raise ConfigError(f"words codec: no pair {pair!r}{suggestion(str(pair), map(str, PAIRS))}, there is "
                               f"{listing(map(str, PAIRS))}")  # fmt: skip
-        self.vocabulary, self.lower, self.pair = vocabulary, lower, pair
+        self.vocabulary, self.lower, self.pair, self.phrases = vocabulary, lower, pair, phrases
         self._segmenter, self._cut = segmenter, cutter(segmenter)
+        self.grams = None if subwords is None else Grams(**subwords)
 
     def encode(self, examples: Sequence[Any]) -> Batch:
         """Strings or lists of words, or pairs of them, as one ragged Batch."""
@@ -231,27 +243,45 @@ class WordsCodec(Codec):
         return self._texts(batch)
 
     def spec(self) -> dict[str, Any]:
-        """The constructor's arguments but the vocabulary."""
-        return {"lower": self.lower, "pair": self.pair, "segmenter": self._segmenter}
+        """The constructor's arguments but the vocabulary and the phrases."""
+        parts = {} if self.grams is None else {"subwords": asdict(self.grams)}
+        return {"lower": self.lower, "pair": self.pair, "segmenter": self._segmenter, **parts}
 
     def files(self) -> dict[str, bytes]:
-        """The vocabulary."""
-        return {FILE: self.vocabulary.file()}
+        """The vocabulary, and the phrases where there are any."""
+        return {FILE: self.vocabulary.file(), **({phrasing.FILE: phrasing.file(self.phrases)} if self.phrases else {})}
 
     @classmethod
     def load(cls, spec: Mapping[str, Any], files: Mapping[str, bytes]) -> WordsCodec:
         """An equal codec."""
-        return cls(Vocabulary.read(files[FILE]), **spec)
+        phrases = phrasing.read(files[phrasing.FILE]) if phrasing.FILE in files else ()
+        return cls(Vocabulary.read(files[FILE]), **spec, phrases=phrases)
 
     def _split(self, text: Text) -> list[str]:
-        return split(text, self.lower, self._cut)
+        return phrasing.joined(split(text, self.lower, self._cut), self.phrases)
 
     def _encode(self, texts: list[list[str]]) -> Batch:
         known, filler = self.vocabulary.ids, [len(self.vocabulary)]
+        if self.grams is not None:
+            return self._parted(texts, self.grams)
         rows = [[known[word] for word in words if word in known] or filler for words in texts]
         return {"ids": torch.tensor([i for row in rows for i in row], dtype=torch.int64),
                 "lengths": torch.tensor([len(row) for row in rows], dtype=torch.int64)}  # fmt: skip
 
+    def _parted(self, texts: list[list[str]], grams: Grams) -> Batch:
+        """`_encode`, with the parts of unknown words."""
+        known, filler = self.vocabulary.ids, len(self.vocabulary)
+        strange = sorted({word for words in texts for word in words if word not in known})
+        ids, sizes = grams.of(strange)
+        parts = dict(zip(strange, np.split(ids + filler + 1, sizes.cumsum()[:-1]), strict=True)) if strange else {}
+        pieces = [[parts[word].tolist() if word in parts else [known[word]] for word in words] for words in texts]
+        pieces = [[piece for piece in row if piece] or [[filler]] for row in pieces]
+        shares = [1 / len(piece) for row in pieces for piece in row for _ in piece]
+        return {"ids": torch.tensor([i for row in pieces for piece in row for i in piece], dtype=torch.int64),
+                "lengths": torch.tensor([sum(map(len, row)) for row in pieces], dtype=torch.int64),
+                "shares": torch.tensor(shares, dtype=torch.float32)}  # fmt: skip
+
     def _texts(self, batch: Batch) -> list[Any]:
-        words = (*self.vocabulary.words, "")
-        return [" ".join(words[i] for i in row.tolist()) for row in batch["ids"].split(batch["lengths"].tolist())]
+        words = self.vocabulary.words
+        rows = (row[row < len(words)].tolist() for row in batch["ids"].split(batch["lengths"].tolist()))
+        return [" ".join(words[i] for i in row) for row in rows]

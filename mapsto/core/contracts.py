@@ -27,10 +27,10 @@ batch holds `owners` (b,), which of the B examples each of its b is a part of, a
 
 `lengths` (W,) positions of each window; `windows` (B,) windows of each example, absent when all have one; for training
 `target`, `weight` (B, …) and `labels` (N,), the id asked for, -1 for none; `places` (N,), `visible` (B, T, T): where it stands,
-what it reads, unless as usual. Fields of `RAGGED` hold one entry per position (N, …), others one per example (B, …).
+what it reads, unless as usual; `shares` (N,) of a word that its positions are, unless each is a whole one. Fields of `RAGGED` hold one entry per position (N, …), others one per example (B, …).
 """
 
-RAGGED = frozenset({"ids", "signal", "types", "hidden", "labels", "places"})
+RAGGED = frozenset({"ids", "signal", "types", "hidden", "labels", "places", "shares"})
 
 
 @final

@@ -17,6 +17,7 @@ ENCODERS = Menu(
         "vgg": "mapsto.encoders.vgg:VGG",
         "module": "mapsto.encoders.module:Module",
         "speech": "mapsto.encoders.speech:Speech",
+        "voices": "mapsto.encoders.voices:Voices",
         "columns": "mapsto.encoders.columns:Columns",
         "trees": "mapsto.encoders.trees:Trees",
         "siamese": "mapsto.encoders.towers:Siamese",

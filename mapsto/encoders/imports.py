@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -40,21 +40,24 @@ _SECONDS, _RATE = 30, 16_000
 @final
 @dataclass(frozen=True)
 class Imported:
-    """What came out: the folder, how many tensors and parameters, and which model it is."""
+    """What came out: the folder, how many tensors and parameters, which model it is, and what of the file is not the model."""
 
     folder: Path
     kind: str
     tensors: int
     parameters: int
+    aside: Mapping[str, str] = field(default_factory=dict)  # name ↦ why
 
     def lines(self) -> tuple[str, ...]:
         """One line a fact, columns divided by tabs."""
         return (f"wrote\t{self.folder}", f"model\t{self.kind}, {self.parameters:,} parameters",
-                f"tensors\t{self.tensors:,}, none missing and none left over")  # fmt: skip
+                f"tensors\t{self.tensors:,}, none missing and none left over",
+                *(f"left aside\t{name}\t{why}" for name, why in self.aside.items()))  # fmt: skip
 
     def plain(self) -> dict[str, Any]:
         """JSON values."""
-        return {"out": str(self.folder), "model": self.kind, "tensors": self.tensors, "parameters": self.parameters}
+        return {"out": str(self.folder), "model": self.kind, "tensors": self.tensors, "parameters": self.parameters,
+                "aside": dict(self.aside)}  # fmt: skip
 
 
 def imported(place: str, out: Path | str) -> Imported:
@@ -100,7 +103,7 @@ def found(place: str) -> Path:
         if (folder / ctranslate2.FILE).is_file():
             return folder
     raise ModelError(f"no model {place!r} to import; expected a folder with {ctranslate2.FILE} and {_TOKENIZER} as CTranslate2 "
-                     "writes them, or an installed package that holds one")  # fmt: skip
+                     "writes them, a torch file (.pt) of resemblyzer's make, or an installed package that holds one")  # fmt: skip
 
 
 def _tokens(path: Path, where: str) -> dict[str, int]:

@@ -25,7 +25,7 @@ from mapsto.core import files
 from mapsto.core.contracts import Encoder
 from mapsto.core.errors import ModelError, OutputError, listing
 from mapsto.core.random import stream
-from mapsto.encoders import ENCODERS, architectures, hub, pictures, recordings, sources
+from mapsto.encoders import ENCODERS, architectures, hub, pictures, recordings, sources, vectors
 from mapsto.encoders.architectures import Plan
 from mapsto.encoders.building import make
 from mapsto.encoders.fitting import UNUSED, Loaded, check
@@ -44,6 +44,7 @@ OWN = (
     "vgg",
     "module",
     "speech",
+    "voices",
     "columns",
     "fused",
 )
@@ -177,8 +178,8 @@ def _own(origin: Origin, where: str) -> Pretrained:
         encoder: Any = make(ENCODERS, head)
         encoder.load_state_dict(state)
         spec = {"limit": 1 << 30, "pooling": "mean", "types": 0, **encoder.spec()}
-        words = (origin.folder / codec["files"][0]).read_bytes() if isinstance(encoder, Words) else None
         contents = {name: (origin.folder / name).read_bytes() for name in codec["files"]}
+        words = contents[vectors.WORDS] if isinstance(encoder, Words) else None
         if not contents or isinstance(encoder, Fused):
             words = b""  # it reads no text, or not that alone
     except (TypeError, RuntimeError, KeyError, OSError) as fault:
@@ -197,7 +198,8 @@ def _own(origin: Origin, where: str) -> Pretrained:
 def _made(encoder: Encoder, blank: bool) -> str:
     if blank:
         return "random weights, which have learnt nothing yet"
-    made = {"module": "the operations of a module, written down", "vgg": "the tensors of a file, by their names"}
+    made = {"module": "the operations of a module, written down",
+            **dict.fromkeys(("vgg", "voices"), "the tensors of a file, by their names")}  # fmt: skip
     return made.get(encoder.name, "pretrained by Mapsto itself")
 
 

@@ -125,15 +125,15 @@ def _cached(hub_id: str) -> Path | None:
 
 def packaged(name: str) -> Path | None:
     """The model folder inside an installed package, which is located but not imported."""
+    folders = (folder for place in inside(name) for folder in (place / "model", place))
+    return next((folder for folder in folders if (folder / "config.json").is_file()), None)
+
+
+def inside(name: str) -> list[Path]:
+    """The folders of an installed package, which is located but not imported; none where there is no such package."""
     module = name.replace("-", "_")
-    if not module.isidentifier():
-        return None
-    spec = importlib.util.find_spec(module)
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        for folder in (Path(place) / "model", Path(place)):
-            if (folder / "config.json").is_file():
-                return folder
-    return None
+    spec = importlib.util.find_spec(module) if module.isidentifier() else None
+    return [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
 
 
 def _fetched(hub_id: str) -> Path:

@@ -8,7 +8,7 @@ Shape letters: `V` words, `D` width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from mapsto.core import files
 from mapsto.core.errors import DataError, ModelError, listing, suggestion
 
 SUFFIXES = (".bin", ".txt", ".vec", ".safetensors")
+WORDS = "words.tsv"  # the file of a model's folder that holds its words
 
 
 def read(path: Path | str) -> tuple[list[str], Tensor]:
@@ -52,11 +53,11 @@ def imported(path: Path | str) -> Path:
     rows = torch.cat([table[chosen].float(), torch.zeros(1, table.shape[1])])
     spec = {"vocabulary": len(chosen), "width": table.shape[1], "weighting": "mean"}
     lower = all(words[i] == words[i].lower() for i in chosen)
-    head = {"codec": {"name": "words", "spec": {"lower": lower, "pair": None, "segmenter": None}, "files": ["words.tsv"]},
+    head = {"codec": {"name": "words", "spec": {"lower": lower, "pair": None, "segmenter": None}, "files": [WORDS]},
             "encoder": {"name": "words", "spec": spec}}  # fmt: skip
     weights = torch.ones(len(rows)).index_fill(0, torch.tensor([len(chosen)]), 0.0)
     with files.folder(folder, replace=True) as aside:
-        (aside / "words.tsv").write_text("".join(f"{words[i]}\t0\n" for i in chosen), "utf-8")
+        (aside / WORDS).write_text("".join(f"{words[i]}\t0\n" for i in chosen), "utf-8")
         state = {"table.weight": rows, "weights": weights, "common": torch.zeros(table.shape[1])}
         save_file({f"encoder.{name}": value for name, value in state.items()}, aside / "model.safetensors")
         files.write_json(aside / "mapsto.json", head)
@@ -136,22 +137,25 @@ def read_word2vec(path: Path | str, binary: bool = False) -> tuple[list[str], Te
     return words, torch.from_numpy(rows)
 
 
-def neighbours(words: Sequence[str], table: Tensor, query: str, k: int = 10) -> list[tuple[str, float]]:
+def neighbours(words: Sequence[str], table: Tensor, query: str, k: int = 10,
+               spelt: Callable[[str], Tensor] | None = None) -> list[tuple[str, float]]:  # fmt: skip
     """The k words whose vectors have the highest cosine with the query's, and that cosine; its own words are left out.
 
     A query is a word, or words between signs: in "king - man + woman" unit vectors are added (3CosAdd; Levy and Goldberg
-    2014).
+    2014). `spelt` gives a word that is not among them a vector (D,), 0 where it cannot.
 
     Raises:
         DataError: a word that has no vector (names the closest spelt), or a missing sign.
     """
     terms = _terms(query)
-    if strange := [word for word in terms if word not in words]:
+    unseen = {word: spelt(word).float() for word in terms if spelt is not None and word not in words}
+    if strange := [word for word in terms if word not in words and not (word in unseen and unseen[word].any())]:
         raise DataError(f"{strange[0]!r} is not one of the {len(words):,} words{suggestion(strange[0], words)}; it was too "
                         "rare or never seen, so ask for another")  # fmt: skip
-    at = [words.index(word) for word in terms]
+    at = [words.index(word) for word in terms if word not in unseen]
     unit = F.normalize(table[: len(words)].float(), dim=1)
-    alike = unit @ F.normalize(torch.tensor(list(terms.values())) @ unit[at], dim=0)
+    asked = torch.stack([F.normalize(unseen[w], dim=0) if w in unseen else unit[words.index(w)] for w in terms])
+    alike = unit @ F.normalize(torch.tensor(list(terms.values())) @ asked, dim=0)
     alike[at] = -2.0
     best = alike.topk(max(0, min(k, len(words) - len(at))))
     return [(words[i], float(v)) for v, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]

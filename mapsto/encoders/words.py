@@ -6,7 +6,8 @@
                                                     component of such means (Arora et al. 2017, "A simple but
                                                     tough-to-beat baseline for sentence embeddings")
 
-The last row of the table stands for no word: it is 0 and has no weight, so an example without known words is 0.
+The last row of the table stands for no word: it is 0 and has no weight, so an example without known words is 0. Where words
+have parts (`buckets`), ids above V are those of parts, each of which is a share of an unknown word, with the weight 1.
 
 Shape letters: `V` words, `N` positions, `B` examples, `D` width.
 """
@@ -34,6 +35,7 @@ class Words(Encoder):
         vocabulary: V; the table has one row more.
         width: D.
         weighting: "mean" or "sif"; `fit` gives the latter its weights, until then they are 1.
+        buckets: rows for the parts of words that the vocabulary lacks, 0 until they are given.
 
     Raises:
         ConfigError: a size below 1 or no such weighting.
@@ -44,7 +46,7 @@ class Words(Encoder):
     weights: Tensor
     common: Tensor
 
-    def __init__(self, *, vocabulary: int, width: int, weighting: str = "mean") -> None:
+    def __init__(self, *, vocabulary: int, width: int, weighting: str = "mean", buckets: int = 0) -> None:
         super().__init__()
         faults = [f"{name} must be at least 1, got {value!r}"
                   for name, value in (("vocabulary", vocabulary), ("width", width)) if not value >= 1]  # fmt: skip
@@ -54,13 +56,15 @@ class Words(Encoder):
             )
         if faults:
             raise ConfigError("words: " + "; ".join(faults))
-        self._spec = {"vocabulary": vocabulary, "width": width, "weighting": weighting}
+        self._spec = {"vocabulary": vocabulary, "width": width, "weighting": weighting,
+                      **({"buckets": buckets} if buckets else {})}  # fmt: skip
         self.width, self.attends = width, frozenset({"full", "causal", "mask"})
         start = torch.empty(vocabulary + 1, width)
         self.table = nn.Embedding(vocabulary + 1, width, padding_idx=vocabulary, _weight=start)
         if not start.is_meta:
             with torch.no_grad():
                 start.uniform_(-0.5 / width, 0.5 / width)[vocabulary] = 0.0
+        self.grams = nn.Embedding(buckets, width, _weight=start.new_zeros(buckets, width)) if buckets else None
         self.register_buffer("weights", torch.ones(vocabulary + 1).index_fill(0, torch.tensor([vocabulary]), 0.0))
         self.register_buffer("common", torch.zeros(width))
 
@@ -77,15 +81,25 @@ class Words(Encoder):
     def forward(self, batch: Batch) -> Encoded:
         """Rows (N, D) of the words, and their weighted mean (B, D) without the common direction."""
         ids, lengths = batch["ids"], batch["lengths"]
-        rows = self.table(ids)
+        rows, weights, shares = self._looked_up(ids, batch.get("shares"))
         sizes = sizes_of({k: batch[k] for k in ("lengths", "windows") if k in batch})
-        weights = self.weights[ids]
         owner = torch.repeat_interleave(torch.arange(len(sizes), device=ids.device), sizes)
-        known = torch.zeros(len(sizes), device=ids.device).index_add_(0, owner, (ids < len(self.weights) - 1).float())
+        known = torch.zeros(len(sizes), device=ids.device).index_add_(0, owner, shares)
         sums = rows.new_zeros(len(sizes), self.width, dtype=torch.float32)
         sums = sums.index_add(0, owner, rows.float() * weights[:, None])
         pooled = sums / known.clamp(min=1.0)[:, None]
         return Encoded(rows, lengths, pooled - (pooled * self.common).sum(1, keepdim=True) * self.common)
+
+    def _looked_up(self, ids: Tensor, shares: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows (N, D) of words and of parts, their weights (N,), and how much of a word that counts each is (N,)."""
+        none = len(self.weights) - 1
+        if self.grams is None:
+            return self.table(ids), self.weights[ids], (ids < none).float()
+        part = ids > none
+        rows = torch.where(part[:, None], self.grams((ids - none - 1).clamp(min=0)), self.table(ids.clamp(max=none)))
+        share = torch.ones(len(ids), device=ids.device) if shares is None else shares
+        weights = torch.where(part, 1.0, self.weights[ids.clamp(max=none)])
+        return rows, weights * share, share * (ids != none)
 
     @torch.no_grad()
     def fit(self, counts: Sequence[int], batches: Sequence[Batch] = (), a: float = 1e-3) -> None:

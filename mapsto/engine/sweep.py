@@ -4,11 +4,12 @@
     for step in sweep:        # early stopping, logging, saving and evaluating are lines of this block
         ...
 
-The positions of all epochs stand in one row; a step is the next `block` of them, the last one what is left. The rate
-falls linearly by position, from `rate` at the first to `floor` after the last, so the length of a step changes nothing.
+An epoch has a turn for each position, in an order that is the kernel's. The turns of all epochs stand in one row; a step is the
+next `block` of them, the last one what is left. The rate falls linearly by turn, from `rate` at the first to `floor` after the
+last, so the length of a step changes nothing.
 
-What is exact. With one thread, what a position does is a function of (weights, seed, position), and positions come in
-their order: a stopped run that is restored gives the same bytes, whatever the block. With more threads the block is cut
+What is exact. With one thread, what a turn does is a function of (weights, seed, turn), and turns come one after the
+other: a stopped run that is restored gives the same bytes, whatever the block. With more threads the block is cut
 into pieces that are taken in order but run side by side on the same tables without locks (Recht et al. 2011, "Hogwild!"):
 what is drawn is the same, but rows that two threads add to at once may lose one of the two additions, so weights differ
 from run to run in about the way that another seed's do. Between steps all threads have finished.
@@ -61,7 +62,8 @@ class Kernel(Protocol):
         """Name ↦ live tensor."""
 
     def __call__(self, start: int, stop: int, rate: float, slope: float) -> Sum:
-        """Train on positions start … stop − 1, counted over all epochs, position p at rate − slope · p."""
+        """Train at turns start … stop − 1, counted over all epochs, turn t at rate − slope · t; an epoch's turns take each of its
+        positions once, in whatever order."""
 
 
 @final

@@ -38,13 +38,18 @@ class Recognition:
         return {"rows": self.rows, "classes": self.classes, "pairs": self.pairs, "eer": self.eer.plain()}
 
 
+def drawn(count: int, seed: int = 0) -> NDArray[np.int64]:
+    """The examples of `count` whose pairs are judged: all, or `MOST`."""
+    return np.sort(random.permutation(count, seed, "pairs")[:MOST])
+
+
 def judge(vectors: NDArray[np.float32], codes: NDArray[np.int64], seed: int = 0) -> Recognition:
     """The report on vectors (B, D) of examples of classes (B,); of more than `MOST`, as many drawn.
 
     Raises:
         DataError: one class alone, or no class twice.
     """
-    some = np.sort(random.permutation(len(codes), seed, "pairs")[:MOST])
+    some = drawn(len(codes), seed)
     scores, same, (first, second) = verification.pairs(vectors[some], codes[some])
     if same.all() or not same.any():
         raise DataError(

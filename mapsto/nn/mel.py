@@ -85,13 +85,19 @@ class Bands(nn.Module):
         """(N, S) int16 ↦ (W, 2 P, M), and where positions are (W, P). What lies beyond a window's end is silence to the bands, and
         0 in them, whatever the batch.
         """
-        real = torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]
-        waves = torch.zeros(*real.shape, signal.shape[1], device=signal.device)
-        waves[real] = signal.float() / _LOUD
-        power = self.mel(waves.flatten(1)).clamp(min=LEAST).log10()
+        sound, real = waves(signal, lengths)
+        power = self.mel(sound).clamp(min=LEAST).log10()
         there = real.repeat_interleave(FRAMES, 1)[..., None]
         loudest = power.masked_fill(~there, -torch.inf).amax((1, 2), keepdim=True)
         return ((power - loudest).clamp(min=-_DEPTH) * (2 / _DEPTH) + 1) * there, real
+
+
+def waves(signal: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, S) int16 ↦ (W, P S) from -1 to 1, silence beyond a window's end, and where positions are (W, P)."""
+    real = torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]
+    made = torch.zeros(*real.shape, signal.shape[1], device=signal.device)
+    made[real] = signal.float() / _LOUD
+    return made.flatten(1), real
 
 
 def triangles(rate: int, size: int, mels: int, low: float, high: float, scale: str = "slaney") -> Tensor:

@@ -23,18 +23,21 @@ from mapsto.core import files, random
 from mapsto.core.contracts import Codec, Encoder, Mapping
 from mapsto.core.errors import ConfigError, ModelError, listing
 from mapsto.data.examples import Examples
-from mapsto.encoders import ENCODERS, sources
+from mapsto.encoders import ENCODERS, sources, voices
 from mapsto.encoders.columns import Columns
+from mapsto.encoders.imports import Imported
 from mapsto.encoders.pretrained import BLANK, fingerprint
 from mapsto.encoders.resnet import Resnet
 from mapsto.encoders.sources import Origin
 from mapsto.encoders.speech import Speech
 from mapsto.encoders.transformer import Transformer
 from mapsto.encoders.vgg import VGG
+from mapsto.encoders.voices import Voices
+from mapsto.media import sounds
 from mapsto.runs import clips, records, size, views
 from mapsto.runs.config import PretrainConfig
 
-MADE = (Speech.name, VGG.name, Resnet.name)
+MADE = (Speech.name, Voices.name, VGG.name, Resnet.name)
 
 
 def blank(name: str, seed: int, shape: dict[str, Any], weights: Path | str | None = None) -> Mapping:
@@ -51,9 +54,21 @@ def blank(name: str, seed: int, shape: dict[str, Any], weights: Path | str | Non
     made = _drawn(ENCODERS.load(name), seed, shape)
     if weights is not None:
         _fill(made, Path(weights))
-    spec = made.spec()
-    codec: Codec = AudioCodec(spec["rate"]) if name == Speech.name else ImageCodec(spec["size"])
-    return Mapping(codec, made)
+    return Mapping(_codec(made), made)
+
+
+def imported(file: Path, out: Path | str) -> Imported:
+    """The speaker encoder of a torch file as a folder at `out`.
+
+    Raises:
+        ModelError: no such file, or another net's.
+        OutputError: `out` is there already or cannot be written.
+    """
+    found = voices.load(file)
+    facts = Facts(source={"name": file.name, "sha256": files.digest(file)})
+    save(Mapping(_codec(found.encoder), found.encoder), out, facts)
+    count = sum(parameter.numel() for parameter in found.encoder.parameters())
+    return Imported(Path(out), found.encoder.name, len(found.loaded), count, found.unused)
 
 
 def drawn(modality: str, examples: Examples, names: Sequence[str], seed: int, dial: str | None = None) -> Mapping:
@@ -95,6 +110,14 @@ def kept(made: Mapping, name: str, how: str) -> Origin:
     if not (folder / HEAD).is_file():
         save(made, folder, Facts(source={"name": name}), replace=True)
     return replace(sources.find(str(folder)), name=name, how=how)
+
+
+def _codec(encoder: Encoder) -> Codec:
+    """What an encoder of `MADE` reads; who speaks is told of a recording as a whole."""
+    if isinstance(encoder, (VGG, Resnet)):
+        return ImageCodec(encoder.spec()["size"])
+    rate = encoder.spec()["rate"]
+    return AudioCodec(rate, sounds.LONGEST) if isinstance(encoder, Voices) else AudioCodec(rate)
 
 
 def _drawn(kind: type[Encoder], seed: int, shape: dict[str, Any]) -> Encoder:

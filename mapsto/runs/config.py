@@ -163,6 +163,12 @@ class PretrainConfig:
     segmenter: str | None = option(
         None, choices=("none", "rjieba"), help="what cuts Chinese into words (skipgram, cbow)"
     )
+    phrases: int = option(0, least=0, most=8, help="passes that join words which stand together far more often than chance, as "
+                          "new_york (skipgram, cbow)")  # fmt: skip
+    subwords: str | None = option(None, help="also learn vectors of the parts of words, of so many characters, such as 3-6: words "
+                                  "that were never seen have vectors too (skipgram, cbow)")  # fmt: skip
+    buckets: int | None = option(None, least=1, most=10_000_000, help="rows that the parts of words share; otherwise derived "
+                                 "from how many there are (skipgram, cbow)")  # fmt: skip
     threads: int | None = option(None, least=1, most=1024, help="cores to learn on (skipgram, cbow)")
     document: str = option(
         "auto", choices=("auto", "file", "paragraph", "line"), help="what of a text file is a document"
@@ -189,6 +195,9 @@ class PretrainConfig:
             others = [objective for objective in OBJECTIVES if _kind(objective) in kinds]
             raise ConfigError(f"options: {listing(said)} {'says' if len(said) == 1 else 'say'} nothing to the objective "
                               f"{self.objective!r}; leave out" + (f", or choose {listing(others)}" if others else ""))  # fmt: skip
+        if self.buckets is not None and self.subwords is None and self.source is None:
+            raise ConfigError(f"buckets {self.buckets}: expected --subwords beside it, as buckets are for the parts of words; say "
+                              "of how many characters those are, such as --subwords 3-6, or leave buckets out")  # fmt: skip
         if kind in NETS and self.net not in NETS[kind]:
             raise ConfigError(f"encoder {self.encoder!r} does not read what the objective {self.objective!r} learns from; "
                               f"take one of {listing(NETS[kind])}")  # fmt: skip
@@ -205,7 +214,21 @@ def _kind(objective: str) -> str:
 
 
 _OF: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("window", "negatives", "sample", "min_count", "weighting", "segmenter", "threads"), ("words",)),
+    **dict.fromkeys(
+        (
+            "window",
+            "negatives",
+            "sample",
+            "min_count",
+            "weighting",
+            "segmenter",
+            "phrases",
+            "subwords",
+            "buckets",
+            "threads",
+        ),
+        ("words",),
+    ),
     **dict.fromkeys(
         (
             "vectors",

@@ -20,10 +20,12 @@ from mapsto.codecs.words import Vocabulary, WordsCodec
 from mapsto.core.errors import ConfigError, ModelError
 from mapsto.encoders import pretrained, sources
 from mapsto.encoders.words import Words
+from mapsto.nn.tables import GRAMS, OUTPUTS, OWN, TABLE, Parts
 from mapsto.runs.carry import unsaid
 from mapsto.runs.config import PretrainConfig
 
-_GIVEN = ("size", "vocabulary", "width", "window", "negatives", "sample", "segmenter")
+_GIVEN = ("size", "vocabulary", "width", "window", "negatives", "sample", "segmenter", "phrases", "subwords",
+          "buckets")  # fmt: skip
 """Options that a source answers."""
 
 
@@ -35,6 +37,7 @@ class Source:
     folder: Path
     codec: WordsCodec
     tables: tuple[Tensor, Tensor]
+    grams: Tensor | None  # (B, D) of the parts of words
     options: dict[str, Any]  # width, window, negatives, sample
     weighting: str
 
@@ -43,7 +46,8 @@ class Source:
         """Of all that is gone on from."""
         inputs, outputs = self.tables
         counts = torch.tensor(self.codec.vocabulary.counts)
-        return pretrained.fingerprint({"inputs": inputs, "outputs": outputs, "counts": counts})
+        grams = {} if self.grams is None else {"grams": self.grams}
+        return pretrained.fingerprint({"inputs": inputs, "outputs": outputs, "counts": counts, **grams})
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -54,11 +58,18 @@ class Source:
         """What the new model says of where it comes from."""
         return {**stated(self.folder), "name": self.folder.name, "sha256": self.sha256}
 
-    def write(self, weights: dict[str, Tensor], vocabulary: Vocabulary) -> None:
-        """Its rows into the tables of a larger vocabulary."""
+    def write(self, weights: dict[str, Tensor], vocabulary: Vocabulary, parts: Parts | None) -> None:
+        """Its rows into the tables of a larger vocabulary; those of parts that none of its words has stay as they are."""
         places = torch.tensor([vocabulary.ids[word] for word in self.vocabulary.words])
-        for live, rows in zip(weights.values(), self.tables, strict=True):
-            live[places] = rows
+        inputs, outputs = self.tables
+        weights[OUTPUTS][places] = outputs
+        if self.grams is None or parts is None:
+            weights[TABLE][places] = inputs
+            return
+        known = self.grams.any(1)
+        weights[GRAMS][known] = self.grams[known]
+        vectors = torch.zeros_like(weights[OWN]).index_copy_(0, places, inputs)
+        weights[OWN][places] = parts.own(vectors, weights[GRAMS])[places]
 
 
 def source(request: PretrainConfig) -> Source:
@@ -87,5 +98,6 @@ def source(request: PretrainConfig) -> Source:
                           f"{request.objective!r} cannot go on from them; use --objective {name}, or leave out --from to "
                           "start anew")  # fmt: skip
     tables = encoder.table.weight.detach()[:-1], state["drawn.outputs.weight"][:-1]
+    grams = None if encoder.grams is None else encoder.grams.weight.detach()
     options = {key: value for key, value in spec.items() if key != "counts"}
-    return Source(folder, codec, tables, options, str(encoder.spec()["weighting"]))
+    return Source(folder, codec, tables, grams, options, str(encoder.spec()["weighting"]))

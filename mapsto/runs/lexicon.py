@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mapsto.codecs import grams, phrases
 from mapsto.codecs import words as codecs
-from mapsto.codecs.words import WordsCodec
+from mapsto.codecs.words import Vocabulary, WordsCodec
 from mapsto.core import files
 from mapsto.core.contracts import Objective
 from mapsto.core.durations import Duration
@@ -24,7 +25,7 @@ from mapsto.data.packed import Packed
 from mapsto.data.store import Store
 from mapsto.encoders.words import Words
 from mapsto.engine.sweep import Settings, Sweep
-from mapsto.nn.tables import Word2Vec
+from mapsto.nn.tables import GRAMS, OWN, TABLE, Parts, Word2Vec
 from mapsto.objectives import OBJECTIVES
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.extend import Source, source
@@ -61,6 +62,14 @@ class Data:
         for first in range(0, len(self.store.tokens), _BLOCK):
             found += np.bincount(self.store.tokens[first : first + _BLOCK], minlength=len(found))
         return found
+
+    @cached_property
+    def parts(self) -> Parts | None:
+        """What the words, and what is no word, are made of, where they have parts."""
+        if self.codec.grams is None:
+            return None
+        ids, sizes = self.codec.grams.of(self.codec.vocabulary.words)
+        return Parts.over(np.append(sizes, 0), ids, self.codec.grams.buckets)
 
     @cached_property
     def new(self) -> list[int]:
@@ -100,10 +109,11 @@ class Data:
         """The run over the documents that are not held out, its kernel compiled."""
         count = int(self.store.manifest["tokens"])
         kernel = Word2Vec(self.store.tokens, self.store.starts, self.counts, kind=self.request.objective,
-                          seed=self.request.seed, documents=~self.held, threads=threads, **self.options())  # fmt: skip
+                          seed=self.request.seed, documents=~self.held, threads=threads, parts=self.parts,
+                          **self.options())  # fmt: skip
         block = min(_BLOCK, -(-count // 16))
         if self.source is not None:
-            self.source.write(kernel.weights, self.codec.vocabulary)
+            self.source.write(kernel.weights, self.codec.vocabulary, self.parts)
         rate = self.request.rate or RATES[self.request.objective] * (1 if self.source is None else ONWARD)
         settings = Settings(length, rate, block=block, threads=threads)
         self.compiling.append(kernel.compiled())
@@ -113,11 +123,15 @@ class Data:
         """An encoder and an objective that hold the sweep's tables."""
         spec = {"counts": self.counts.tolist(), **self.options()}
         weighting = self.request.weighting or ("mean" if self.source is None else self.source.weighting)
-        encoder = Words(vocabulary=len(self.codec.vocabulary), width=spec["width"], weighting=weighting)
+        weights, parts = dict(sweep.weights), self.parts
+        if parts is not None:
+            weights[TABLE] = parts.composed(weights.pop(OWN), weights[GRAMS])
+        encoder = Words(vocabulary=len(self.codec.vocabulary), width=spec["width"], weighting=weighting,
+                        buckets=0 if parts is None else parts.buckets)  # fmt: skip
         objective: Objective = OBJECTIVES.load(self.request.objective)(**spec)
         both = torch.nn.ModuleDict({"encoder": encoder, "objective": objective})
         with torch.no_grad():
-            for name, value in sweep.weights.items():
+            for name, value in weights.items():
                 both.get_parameter(name).copy_(value)
         return encoder, objective
 
@@ -140,19 +154,25 @@ def read(request: PretrainConfig) -> Data:
     """
     from mapsto.nn import lanes  # noqa: F401 - says at once if numba is missing
 
+    if request.subwords is not None:
+        grams.parsed(request.subwords)
     unread = Unread(request.data, Cleaning(request.document, request.text, duplicates=request.duplicates))
     start = None if request.source is None else source(request)
-    known = [] if start is None else [hashlib.sha256(start.vocabulary.file()).hexdigest(), start.codec.spec()]
+    known = [] if start is None else [hashlib.sha256(_content(start.codec)).hexdigest(), start.codec.spec()]
+    said = {"phrases": request.phrases, "subwords": request.subwords, "buckets": request.buckets}
+    asked = [said] if any(said.values()) else []
     segmenter = request.segmenter or codecs.installed()
-    place = unread.folder("words", request.min_count, request.vocabulary, segmenter, *known)
+    place = unread.folder("words", request.min_count, request.vocabulary, segmenter, *known, *asked)
     if (place / "codec.json").is_file():
         spec = json.loads((place / "codec.json").read_text("utf-8"))
-        codec = WordsCodec.load(spec, {codecs.FILE: (place / codecs.FILE).read_bytes()})
+        there = [place / name for name in (codecs.FILE, phrases.FILE) if (place / name).is_file()]
+        codec = WordsCodec.load(spec, {path.name: path.read_bytes() for path in there})
     else:
         codec = _counted(request, unread.corpus, start)
-        files.write(place / codecs.FILE, codec.files()[codecs.FILE])
+        for name, part in codec.files().items():
+            files.write(place / name, part)
         files.write_json(place / "codec.json", codec.spec())
-    content = codec.files()[codecs.FILE]
+    content = _content(codec)
     kept = store.ensure(place, unread.fingerprint, content, lambda: unread.corpus, codec.tokens, len(codec.vocabulary))
     return Data(request, unread.fingerprint, codec, kept, corpus.heldout(kept.keys, request.held, request.seed), start)
 
@@ -160,14 +180,31 @@ def read(request: PretrainConfig) -> Data:
 def _counted(request: PretrainConfig, read: Corpus, start: Source | None) -> WordsCodec:
     texts = (str(t) for t in read.texts)
     if start is not None:
-        spec, old = start.codec.spec(), start.vocabulary
-        more = codecs.counted(
-            texts, request.min_count, spec["lower"], cut=codecs.cutter(spec["segmenter"]), known=old.ids
-        )
-        return WordsCodec(old.extended(more), **spec)
+        spec, old, joins = start.codec.spec(), start.vocabulary, start.codec.phrases
+        more = codecs.counted(texts, request.min_count, spec["lower"], cut=codecs.cutter(spec["segmenter"]), known=old.ids,
+                              phrases=joins)  # fmt: skip
+        return WordsCodec(old.extended(more), **spec, phrases=joins)
     segmenter = None if request.segmenter == "none" else request.segmenter
     if request.segmenter is None and codecs.chinese(cast("Sequence[str]", read.texts)):
         segmenter = codecs.installed()
     cut = codecs.cutter(segmenter)
-    vocabulary = codecs.counted(texts, request.min_count, most=request.vocabulary, cut=cut)
-    return WordsCodec(vocabulary, segmenter=segmenter)
+    found = phrases.learnt(lambda: (codecs.split(str(t), cut=cut) for t in read.texts), request.phrases,
+                           lambda total: request.min_count or codecs.rarest(total))  # fmt: skip
+    vocabulary = codecs.counted(texts, request.min_count, most=request.vocabulary, cut=cut, phrases=found)
+    if (joins := phrases.kept(found, vocabulary.ids)) != found:  # what got no vector leaves its words theirs
+        again = (str(t) for t in read.texts)
+        vocabulary = codecs.counted(again, request.min_count, most=request.vocabulary, cut=cut, phrases=joins)
+    return WordsCodec(vocabulary, segmenter=segmenter, subwords=_subwords(request, vocabulary), phrases=joins)
+
+
+def _subwords(request: PretrainConfig, vocabulary: Vocabulary) -> dict[str, int] | None:
+    """How words have parts, where they have."""
+    if request.subwords is None:
+        return None
+    least, most = grams.parsed(request.subwords)
+    return {"least": least, "most": most, "buckets": request.buckets or grams.derived(vocabulary.words, least, most)}
+
+
+def _content(codec: WordsCodec) -> bytes:
+    """All that a codec holds beside its spec."""
+    return b"".join(codec.files().values())

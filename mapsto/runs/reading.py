@@ -11,7 +11,6 @@ from mapsto.codecs.columns import ColumnsCodec
 from mapsto.codecs.image import ImageCodec
 from mapsto.codecs.joint import JointCodec
 from mapsto.codecs.text import TextCodec
-from mapsto.codecs.words import FILE as WORDS
 from mapsto.codecs.words import WordsCodec
 from mapsto.core.contracts import Codec, Encoder
 from mapsto.core.errors import ConfigError, listing
@@ -43,7 +42,7 @@ def usual(source: Pretrained) -> Codec:
 def texts(source: Pretrained, length: int, long: str = "windows", pair: str | None = None) -> TextCodec | WordsCodec:
     """The codec of a source of texts."""
     if source.codec["name"] == WordsCodec.name:
-        return WordsCodec.load({**source.codec["spec"], "pair": pair}, {WORDS: source.tokenizer})
+        return WordsCodec.load({**source.codec["spec"], "pair": pair}, source.files)
     return TextCodec(source.tokenizer, length, long, pair, types=source.types)
 
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mapsto.codecs import trained
+from mapsto.codecs.phrases import JOIN
 from mapsto.codecs.roles import specials
 from mapsto.codecs.words import Vocabulary
 from mapsto.core import random
@@ -120,6 +121,7 @@ def _pieces(words: Vocabulary, table: Tensor, tokenizer: bytes, pieces: int) -> 
     barred[list(specials(tokenizer).values())] = True
     counts: Any = words.counts if any(words.counts) else 1 / np.arange(1, len(words) + 1)  # a file has them by rank
     weights = torch.tensor(counts, dtype=torch.double)
+    weights[torch.tensor([JOIN in word for word in words.words])] = 0.0  # a phrase is no word of a text
     encode = trained.encoder(tokenizer)
     space = encode([" "])[0]
     for before, case in _FORMS:

@@ -32,10 +32,8 @@ from mapsto.strategies import freeze
 BATCH = {"text": pairs.BATCH, "image": 256, "audio": 256}  # pairs of a step, by what learns: the dearer, the fewer
 RATE, BRIDGES = 1e-4, 0.3  # of pretrained towers; what the rate of bridges that have learnt alone is of it
 EPOCHS, LOOKS = 2, 5
-FIRST, SPARED = (
-    0.3,
-    3,
-)  # of a budget, at most, for the bridges alone, which take a third of the steps that they have by themselves
+FIRST = 0.3  # of a budget, at most, for the bridges alone
+SPARED = 3  # which take a third of the steps that they have by themselves
 _PACED, _WEIGHED = 32, 8  # pairs by which the pace, and what a piece keeps, are measured
 
 

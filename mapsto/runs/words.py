@@ -15,9 +15,11 @@ from typing import Any, final
 
 import numpy as np
 
+from mapsto.codecs.phrases import JOIN, THRESHOLD
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.contracts import Objective, Step
 from mapsto.core.durations import Duration
+from mapsto.core.errors import listing
 from mapsto.core.machine import probe
 from mapsto.encoders import vectors
 from mapsto.encoders.words import Words
@@ -58,7 +60,8 @@ def derived(request: PretrainConfig, data: Data) -> Plan:
         ("pace", f"{pace:,.0f} words/s", "measured on words of this text"),
         ("length", f"{positions / count:.1f} passes", f"{positions:,} words in {steps:,} steps; {why}"),
     )  # fmt: skip
-    memory = 3e8 + 8.0 * (len(data.counts) * data.options()["width"] * 2) + count * data.store.tokens.itemsize
+    rows = 2 * len(data.counts) + (0 if data.parts is None else len(data.counts) + data.parts.buckets)
+    memory = 3e8 + 8.0 * rows * data.options()["width"] + count * data.store.tokens.itemsize
     return Plan(machine, data.text, data.store.manifest["tokenizer"], steps, budget=budget, seconds=positions / pace,
                 memory=memory, reasons=reasons, source=data.fingerprints().get("source"))  # fmt: skip
 
@@ -75,8 +78,10 @@ def _known(data: Data) -> str:
     if data.source is None:
         return f"each occurs {data.counts[-2]:,} times or more"
     away = int((data.there[:-1] == 0).sum())
-    return (f"{len(data.source.vocabulary):,} of {data.source.folder.name!r}, of which {away:,} are not in this text and keep "
-            f"their vectors; {len(data.new):,} new ones start afresh")  # fmt: skip
+    keep, start = ("keep their vectors", "start afresh") if data.parts is None else (
+        "move only with their parts", "start from theirs")  # fmt: skip
+    return (f"{len(data.source.vocabulary):,} of {data.source.folder.name!r}, of which {away:,} are not in this text and {keep}; "
+            f"{len(data.new):,} new ones {start}")  # fmt: skip
 
 
 def _reasons(request: PretrainConfig, data: Data) -> tuple[Reason, ...]:
@@ -89,9 +94,44 @@ def _reasons(request: PretrainConfig, data: Data) -> tuple[Reason, ...]:
         ("shape", f"{options['width']} numbers a word", f"{why}; "
          f"{2 * len(vocabulary) * options['width'] / 1e6:.1f} M parameters in two tables"),
         ("words", f"{len(vocabulary):,}", f"in lower case, {cut}; {_known(data)}"),
+        *_phrases(data),
+        *_subwords(data),
         ("window", f"{options['window']} words to either side", "the reach is drawn anew for each word, so near ones count more"),
         ("noise", f"{options['negatives']} words", "drawn by count^0.75" + (", shared by a word's contexts" * (request.objective == "skipgram"))),
         ("thinning", f"{options['sample']:g}", f"{kept:.1%} of the most frequent word, {vocabulary.words[0]!r}, is kept"),
+    )  # fmt: skip
+
+
+def _phrases(data: Data) -> tuple[Reason, ...]:
+    """How many words are several in one, and how they were found."""
+    passes = data.codec.phrases
+    if not passes and not data.request.phrases:
+        return ()
+    best = [JOIN.join(pair) for pair in list(passes[-1])[:3]] if passes else []
+    why = "as the source" if data.source else (f"in {len(passes)} passes; a pair's count, less the least of a word, is more than "
+                                               f"{THRESHOLD:g} times that of chance")  # fmt: skip
+    told = f"{sum(map(len, passes)):,}" + (f", such as {listing(best)}" if best else "")
+    return (("phrases", told, why),)
+
+
+def _subwords(data: Data) -> tuple[Reason, ...]:
+    """What words are made of, where they have parts."""
+    grams, parts = data.codec.grams, data.parts
+    if grams is None or parts is None:
+        return ()
+    used = len(np.unique(parts.rows)) - len(data.counts)
+    each = len(parts.rows) / len(data.counts) - 1
+    why = (
+        "as the source"
+        if data.source
+        else "as asked"
+        if data.request.buckets
+        else "about as many as there are kinds of parts"
+    )
+    return (
+        ("subwords", f"{grams.least} to {grams.most} characters", f"{each:.0f} parts a word; a word's vector is the mean of its own "
+         "row and theirs, one that was never seen is the mean of its parts"),
+        ("buckets", f"{grams.buckets:,}", f"{why}; {used:,} in use, {grams.buckets * data.options()['width'] / 1e6:.1f} M parameters"),
     )  # fmt: skip
 
 

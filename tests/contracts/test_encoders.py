@@ -77,7 +77,8 @@ MADE: dict[str, dict[str, dict[str, Any]]] = {
         "convnext": {"config": {"model_type": "convnext", "hidden_sizes": [16, 24], "depths": [1, 1], "num_stages": 2},
                      "pooling": "mean", **COLOURS},
     },
-    "words": {weighting: {"vocabulary": 50, "width": 24, "weighting": weighting} for weighting in ("mean", "sif")},
+    "words": {**{weighting: {"vocabulary": 50, "width": 24, "weighting": weighting} for weighting in ("mean", "sif")},
+              "parts": {"vocabulary": 40, "width": 24, "buckets": 30}},
     "resnet": {"small": {"width": 24, "depth": 4, "size": 12}, "large": {"width": 24, "depth": 4, "size": 96}},
     "patches": {
         "squares": {"patch": 4, "width": 24, "depth": 2, "heads": 3, "inner": 40},
@@ -91,6 +92,10 @@ MADE: dict[str, dict[str, dict[str, Any]]] = {
     "speech": {
         "usual": {"rate": 1000, "mels": 12, "width": 24, "depth": 2, "heads": 3, "inner": 40},
         "dropout": {"rate": 2000, "mels": 8, "width": 24, "depth": 2, "heads": 2, "inner": 40, "dropout": 0.2},
+    },
+    "voices": {
+        "stretches": {"rate": 1000, "mels": 10, "inner": 14, "width": 24, "depth": 3, "frames": 24, "step": 10},
+        "usual": {"rate": 2000, "mels": 20, "inner": 24, "width": 24},
     },
     "columns": {"mixed": TABLE, "numbers": {**TABLE, "sizes": []}, "categories": {**TABLE, "numbers": 0, "dropout": 0.2}},
     "trees": {"two": {"nodes": 8, "trees": 2, "splits": 1, "codes": 5, "depth": 2, "width": 3}},

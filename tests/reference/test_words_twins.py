@@ -18,7 +18,7 @@ from mapsto.nn import noise
 from mapsto.objectives.words import Cbow, SkipGram
 
 pytest.importorskip("numba")
-from mapsto.nn.tables import Word2Vec
+from mapsto.nn.tables import PIECE, Tally, Word2Vec
 
 RATE = 0.025
 OBJECTIVES = {"skipgram": SkipGram, "cbow": Cbow}
@@ -84,6 +84,26 @@ def test_what_is_drawn_does_not_depend_on_the_cut():
     assert whole == seen([0, 1, 2, 50, 51, 399, 400]) == seen(range(0, 401, 10))
     shift = [model.drawn(shift, 0, 400)[2] - shift for shift in (0, 400)]
     assert shift[0].tolist() != shift[1].tolist()
+
+
+def test_an_epoch_takes_each_position_once_in_an_order_of_its_own(monkeypatch):
+    tokens, offsets, counts = corpus(6 * PIECE + 100, documents=1)
+    model, taken = Word2Vec(tokens, offsets, counts, width=8), []
+
+    def piece(past: int, begin: int, end: int, shift: int, rate: float, slope: float) -> Tally:
+        taken.append([(past + p, rate - slope * (past + p)) for p in range(begin, end)])
+        return Tally()
+
+    monkeypatch.setattr(model, "_piece", piece)
+    for start in range(0, 2 * model.positions, 20_000):
+        model(start, min(start + 20_000, 2 * model.positions), 0.1, 1e-7)
+    positions, rates = np.array([turn for part in taken for turn in part]).T
+    first, second = positions.reshape(2, -1)
+    assert np.allclose(rates, 0.1 - 1e-7 * np.arange(len(rates)))
+    assert sorted(first) == list(range(model.positions))
+    assert sorted(second) == list(range(model.positions, 2 * model.positions))
+    assert not (first == second - model.positions).all()
+    assert (np.diff(first) == 1).sum() >= model.positions - 8  # in pieces, which are read in their order
 
 
 def test_reach_and_noise_are_drawn_as_they_should():

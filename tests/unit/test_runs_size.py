@@ -47,7 +47,9 @@ def test_what_it_says_can_be_built(size: str, objective: str, recipe: str, net: 
 
 
 def test_every_encoder_that_learns_is_a_source() -> None:
-    assert {*NETS["tokens"], *NETS["pictures"], "words", "vgg", "module", "speech", "columns", "fused"} == {*OWN}
+    assert {*NETS["tokens"], *NETS["pictures"], "words", "vgg", "module", "speech", "voices", "columns", "fused"} == {
+        *OWN
+    }
     with pytest.raises(ConfigError, match="'denoise' demands an encoder that obeys a mask, which 'recurrent' does not"):
         derive("tiny", "denoise", 8000, 10**7, encoder="recurrent")
     with pytest.raises(ConfigError, match="which encoder 'convnet' is not; leave it out"):
