@@ -55,9 +55,9 @@ def from_module(module: Any, size: int, *, mean: Sequence[float] = (127.5,) * 3,
 
 def blank(encoder: str = "speech", *, seed: int = 0, weights: Path | str | None = None, out: Path | str | None = None,
           **shape: Any) -> Model:  # fmt: skip
-    """An encoder of recordings (`speech`) or pictures (`vgg`) with random weights as a model to transfer from, where nothing
-    pretrained is at hand, or with the `weights` of a safetensors file, whose tensors have its names; `out` is the folder to
-    write it to. `shape` is what its constructor takes, such as `width` and `depth`, or `size`.
+    """An encoder of recordings (`speech`, `voices`) or pictures (`resnet`, `vgg`) with random weights as a model to transfer from,
+    where nothing pretrained is at hand, or with the `weights` of a safetensors file, whose tensors have its names; `out` is the
+    folder to write it to. `shape` is what its constructor takes, such as `width` and `depth`, or `size`.
 
     Raises:
         ConfigError: an encoder that is not made so, or no such shape.

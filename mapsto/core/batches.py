@@ -81,4 +81,15 @@ def ragged(lengths: Tensor, chosen: Tensor) -> Tensor:
     starts = lengths.cumsum(0) - lengths
     picked = lengths[chosen]
     offsets = torch.repeat_interleave(starts[chosen] - (picked.cumsum(0) - picked), picked)
-    return offsets + torch.arange(int(picked.sum()))
+    return offsets + torch.arange(int(picked.sum()), device=lengths.device)
+
+
+def cuts(sizes: list[int], most: int) -> list[int]:
+    """Edges of the longest runs whose sizes add up to at most `most`; a run has at least one."""
+    edges, held = [0], 0
+    for i, size in enumerate(sizes):
+        if held and held + size > most:
+            edges.append(i)
+            held = 0
+        held += size
+    return [*edges, len(sizes)]

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from mapsto.core import random
-from mapsto.core.batches import select, sizes_of
+from mapsto.core.batches import cuts, select, sizes_of
 from mapsto.core.contracts import Batch
 
 _WINDOW = 64  # batches
@@ -71,14 +71,3 @@ class Loader:
             order = random.permutation(len(batches), self.seed, f"{self.purpose}-window", epoch, window)
             self._window = ((epoch, window), encoded, sizes, [batches[i] for i in order])
         return self._window[1:]
-
-
-def cuts(sizes: list[int], most: int) -> list[int]:
-    """Edges of the longest runs whose sizes add up to at most `most`; a run has at least one."""
-    edges, held = [0], 0
-    for i, size in enumerate(sizes):
-        if held and held + size > most:
-            edges.append(i)
-            held = 0
-        held += size
-    return [*edges, len(sizes)]

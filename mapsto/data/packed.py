@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from mapsto.core import random
+from mapsto.core.batches import cuts
 from mapsto.core.contracts import Batch
 from mapsto.core.errors import ConfigError, DataError
-from mapsto.data.loader import cuts
 from mapsto.data.store import Store
 
 Ids = NDArray[np.int64]

@@ -16,7 +16,7 @@ from typing import Any, final
 
 from mapsto.core import files
 from mapsto.core.errors import ModelError, NetworkError, suggestion
-from mapsto.encoders import vectors
+from mapsto.encoders import vectors, vgg
 
 ALIASES = {
     "minilm": (
@@ -60,10 +60,12 @@ def find(name: str, online: bool = False) -> Origin:
     if name and _there(path):
         if path.is_dir():
             return _origin(path, name, "folder")
+        if path.suffix == ".safetensors" and vgg.layers(path):
+            return _origin(vgg.imported(path), name, "file of weights")
         if path.suffix in vectors.SUFFIXES:
             return _origin(vectors.imported(path), name, "file of vectors")
-        raise ModelError(f"source {name!r} is a file; name the folder that holds its config.json, or vectors of words "
-                         f"({', '.join(vectors.SUFFIXES)})")  # fmt: skip
+        raise ModelError(f"source {name!r} is a file; name the folder that holds its config.json, vectors of words "
+                         f"({', '.join(vectors.SUFFIXES)}), or the weights of a VGG (.safetensors)")  # fmt: skip
     if folder := _cached(name):
         return _origin(folder, name, "hub cache")
     if folder := packaged(name):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mapsto.core.batches import rows_of
 from mapsto.core.contracts import Batch, Encoded, Encoder
+from mapsto.encoders import pieces
 from mapsto.encoders.building import named
 
 
@@ -110,6 +111,5 @@ class Space(Encoder):
             found: Tensor = part["features"]
             return found
         inner = {name: value for name, value in part.items() if name != "owners"}
-        tower: nn.Module = self.towers[modality]
-        encoded: Encoded = tower(inner)
-        return encoded.pooled
+        tower: Any = self.towers[modality]
+        return pieces.pooled(tower, inner)

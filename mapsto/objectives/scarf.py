@@ -69,9 +69,9 @@ class Scarf(Objective):
         ahead = 1 + (random.uniform(place, seed, "scarf rows", step) * (rows - 1)).long()
         source = (torch.arange(rows, device=device)[:, None] + ahead) % rows
         columns = {"numbers": slice(first), "missing": slice(first), "codes": slice(first, count)}
-        views = {name: torch.where(moved[:, at], batch[name].gather(0, source[:, at]), batch[name])
-                 for name, at in columns.items()}  # fmt: skip
-        return {name: torch.cat([value, views[name] if name in views else value]) for name, value in batch.items()}
+        views = {**batch, **{name: torch.where(moved[:, at], batch[name].gather(0, source[:, at]), batch[name])
+                             for name, at in columns.items()}}  # fmt: skip
+        return {name: torch.cat([value, views[name]]) for name, value in batch.items()}
 
     def forward(self, encoder: Encoder, batch: Batch) -> Loss:
         """The sum over the rows; `accuracy` counts those whose nearest view is their own."""

@@ -1,37 +1,43 @@
-"""A source of random weights, for what nothing pretrained is at hand, or of a file of them: an encoder and the codec it reads."""
+"""A source of random weights, where nothing pretrained is at hand, or of a file of them: an encoder and the codec it reads."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 
 from mapsto.bundle.format import HEAD, Facts
 from mapsto.bundle.save import save
+from mapsto.codecs import trained
 from mapsto.codecs.audio import AudioCodec
 from mapsto.codecs.columns import ColumnsCodec
 from mapsto.codecs.image import ImageCodec
+from mapsto.codecs.text import TextCodec
 from mapsto.core import files, random
 from mapsto.core.contracts import Codec, Encoder, Mapping
 from mapsto.core.errors import ConfigError, ModelError, listing
-from mapsto.data.columns import Columns as Read
-from mapsto.data.rows import Rows
+from mapsto.data.examples import Examples
 from mapsto.encoders import ENCODERS, sources, voices
 from mapsto.encoders.columns import Columns
 from mapsto.encoders.imports import Imported
 from mapsto.encoders.pretrained import BLANK, fingerprint
+from mapsto.encoders.resnet import Resnet
 from mapsto.encoders.sources import Origin
 from mapsto.encoders.speech import Speech
+from mapsto.encoders.transformer import Transformer
 from mapsto.encoders.vgg import VGG
 from mapsto.encoders.voices import Voices
 from mapsto.media import sounds
+from mapsto.runs import clips, records, size, views
+from mapsto.runs.config import PretrainConfig
 
-MADE = (Speech.name, Voices.name, VGG.name)
-TABLE = {"width": 64, "depth": 3, "heads": 8, "inner": 168, "dropout": 0.1}  # 168: 2/3 of 4 D, gated
+MADE = (Speech.name, Voices.name, VGG.name, Resnet.name)
 
 
 def blank(name: str, seed: int, shape: dict[str, Any], weights: Path | str | None = None) -> Mapping:
@@ -65,23 +71,35 @@ def imported(file: Path, out: Path | str) -> Imported:
     return Imported(Path(out), found.encoder.name, len(found.loaded), count, found.unused)
 
 
-def source(columns: Read, train: Rows, seed: int) -> Origin:
-    """Random weights for the columns of a table, in the shape that its training rows want, or for recordings; kept as a folder
-    in the cache.
+def drawn(modality: str, examples: Examples, names: Sequence[str], seed: int, dial: str | None = None) -> Mapping:
+    """Random weights, of a size, for such examples: texts whose pieces are learnt from them, pictures, recordings, or the rows of a
+    table with the columns `names`.
 
     Raises:
-        ConfigError: columns of which a pretrained source has to be named.
-        DataError: none of the columns tells rows apart.
+        DataError: no text to learn pieces from, or no column that tells rows apart.
     """
-    if columns.modality == AudioCodec.modality:
-        made = blank(Speech.name, seed, {})
-    elif columns.modality == ColumnsCodec.modality:
-        codec = ColumnsCodec.fit(train.examples, columns.inputs)
-        made = Mapping(codec, _drawn(Columns, seed, {"numbers": codec.numbers, "sizes": codec.sizes, **TABLE}))
-    else:
-        raise ConfigError(f"the column {columns.inputs[0]!r} holds {columns.modality}: name a source that reads it with --from, such as "
-                          "what `mapsto pretrain` wrote")  # fmt: skip
-    return kept(made, BLANK, f"drawn by the seed {seed}, as no source was named")
+    dial = dial or "tiny"
+    if modality == AudioCodec.modality:
+        width, depth = clips.SIZES[dial]
+        return blank(Speech.name, seed, {"width": width, "depth": depth, "heads": width // 32, "inner": 4 * width})
+    if modality == ImageCodec.modality:
+        width, depth, most = views.SIZES[Resnet.name][dial]
+        return blank(Resnet.name, seed, {"width": width, "depth": depth, "size": min(most, views.usual(examples))})
+    if modality == ColumnsCodec.modality:
+        width, depth = records.SIZES[dial]
+        codec, inner = ColumnsCodec.fit(examples, names), 168 * width // 64  # 2/3 of 4 D, gated
+        shape = {"width": width, "depth": depth, "heads": width // 8, "inner": inner, "dropout": 0.1}
+        return Mapping(codec, _drawn(Columns, seed, {"numbers": codec.numbers, "sizes": codec.sizes, **shape}))
+    texts = examples if examples.arity == 1 else [text for example in examples for text in example]
+    tokenizer = trained.train(texts, "wordpiece")
+    count = Tokenizer.from_buffer(tokenizer).get_vocab_size()
+    made = size.derive(PretrainConfig((), size=dial), count, 1 << 40)
+    return Mapping(TextCodec(tokenizer, made.context), _drawn(Transformer, seed, made.encoder))
+
+
+def source(modality: str, examples: Examples, names: Sequence[str], seed: int, dial: str | None = None) -> Origin:
+    """The same as a source, kept as a folder in the cache; raises as `drawn` does."""
+    return kept(drawn(modality, examples, names, seed, dial), BLANK, f"size {dial or 'tiny'}, drawn by the seed {seed}")
 
 
 def kept(made: Mapping, name: str, how: str) -> Origin:
@@ -96,7 +114,7 @@ def kept(made: Mapping, name: str, how: str) -> Origin:
 
 def _codec(encoder: Encoder) -> Codec:
     """What an encoder of `MADE` reads; who speaks is told of a recording as a whole."""
-    if isinstance(encoder, VGG):
+    if isinstance(encoder, (VGG, Resnet)):
         return ImageCodec(encoder.spec()["size"])
     rate = encoder.spec()["rate"]
     return AudioCodec(rate, sounds.LONGEST) if isinstance(encoder, Voices) else AudioCodec(rate)

@@ -14,6 +14,8 @@ AUGMENTS: dict[str, tuple[str, ...]] = {
     "audio": ("speed", "shift", "tone", "holes", "pitch", "noise"),
 }
 """Modality ↦ the ways in which its examples can be varied."""
+SIZES = ("tiny", "small", "base")
+RANDOM = "random"  # the source that is made of random weights
 STRATEGIES = ("auto", "zero-shot", "frozen", "contrast", "mlp", "partial", "lora", "full", "boosted")
 
 
@@ -27,8 +29,10 @@ class TransferConfig:
     target: str | None = option(None, help="the column to predict; a folder of folders needs none")
     source: str | None = option(
         None,
-        help="the pretrained model: an alias, a folder, a bundle or a hub id; otherwise minilm, and random weights for tables",
+        help="the pretrained model: an alias, a folder, a bundle, a hub id, or random for random weights; otherwise minilm for texts, "
+        "and random weights for all else",
     )
+    size: str | None = option(None, choices=SIZES, help="of a net of random weights; otherwise tiny")
     out: str | None = option(None, help="the folder to write the model and the run to; it also makes the run resumable")
     test: str | None = option(None, help="held-out data that nothing is fitted or chosen on")
     valid: str | None = option(None, help="validation data; otherwise a part of the training data is set aside")
@@ -74,6 +78,7 @@ PICTURES = ("simclr", "moco")  # objectives that learn from pictures
 TABLES = ("columns", "scarf")  # objectives that learn from numbers and categories
 SOUNDS = ("speech", "cpc")  # objectives that learn from recordings
 PAIRS = ("align",)  # objectives that learn from examples of several modalities
+PARTS = ("text", "image", "audio")  # modalities that they align
 OBJECTIVES = ("masked", "causal", "permuted", "denoise", "electra", *WORDS, *PICTURES, *TABLES, *SOUNDS, *PAIRS)
 UNITS = ("token", "word", "span")
 NETS: dict[str, tuple[str, ...]] = {
@@ -81,7 +86,6 @@ NETS: dict[str, tuple[str, ...]] = {
     "pictures": ("resnet", "patches"),
 }
 """Kind of objective ↦ what reads for it, the usual one first."""
-SIZES = ("tiny", "small", "base")
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,12 @@ class PretrainConfig:
     audio: str | None = option(
         None,
         help="the column of recordings: paths, or the bytes of files (speech, cpc); for align SOURCE or COLUMN=SOURCE",
+    )
+    tune: tuple[str, ...] | None = option(
+        None, choices=PARTS, help="modalities whose encoders learn along with their bridges (align)"
+    )
+    layers: int | None = option(
+        None, least=1, help="how many upper blocks of them; otherwise all, the lower the slower (align)"
     )
     table: tuple[str, ...] | None = option(None, help="the columns to learn from; otherwise all (columns, scarf)")
     target: str | None = option(None, help="a column to leave out, since it will be predicted (columns, scarf)")
@@ -244,6 +254,7 @@ _OF: dict[str, tuple[str, ...]] = {
     "encoder": ("tokens", "pictures"),
     "online": ("tokens", "pairs"),
     **dict.fromkeys(("table", "target"), ("rows",)),
+    **dict.fromkeys(("tune", "layers"), ("pairs",)),
 }
 """Option ↦ the kinds of objectives that it says something to, where that is not all of them."""
 

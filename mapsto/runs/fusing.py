@@ -20,9 +20,8 @@ from mapsto.encoders.cells import Cells
 from mapsto.encoders.fused import Fused
 from mapsto.encoders.pretrained import BLANK
 from mapsto.encoders.sources import Origin
-from mapsto.encoders.speech import Speech
 from mapsto.runs import blank, reading
-from mapsto.runs.config import TransferConfig
+from mapsto.runs.config import RANDOM, TransferConfig
 
 NAMED = ("text", "image", "audio")  # parts whose columns may be followed by what reads them
 
@@ -61,7 +60,9 @@ def source(request: TransferConfig, columns: Columns, names: Mapping[str, str], 
     """
     assert isinstance(train.examples, Parts)
     names = dict(names)
-    if request.source is not None:
+    if request.source == RANDOM:
+        names = {**dict.fromkeys((m for m in columns.parts if m in NAMED), RANDOM), **names}
+    elif request.source is not None:
         names.setdefault(
             reading.modality(pretrained.load(sources.find(request.source, request.online))), request.source
         )
@@ -72,6 +73,10 @@ def source(request: TransferConfig, columns: Columns, names: Mapping[str, str], 
     parts = {
         modality: _part(request, modality, names.get(modality), columns, train.examples) for modality in columns.parts
     }
+    if request.size is not None and BLANK not in (called for _, _, called in parts.values()):
+        raise ConfigError(
+            f"size is of random weights, and none of these parts has such; leave size out, or say --image COLUMN={RANDOM}"
+        )
     codec = JointCodec({modality: codec for modality, (codec, _, _) in parts.items()})
     made = Composed(codec, Fused(towers={modality: encoder for modality, (_, encoder, _) in parts.items()}))
     told = ", ".join(f"{modality} by {name}" for modality, (_, _, name) in parts.items())
@@ -86,8 +91,8 @@ def _part(
         numbers = examples.numbers(modality)
         codec = ColumnsCodec.fit(examples.distinct[modality].take(numbers[numbers != NONE]), columns.parts[modality])
         return codec, Cells(numbers=codec.numbers, sizes=codec.sizes), "cells as they are"
-    if name is None and modality == AudioCodec.modality:
-        drawn = blank.blank(Speech.name, request.seed, {})
+    if name == RANDOM or (name is None and modality == AudioCodec.modality):
+        drawn = blank.drawn(modality, examples.distinct[modality], columns.parts[modality], request.seed, request.size)
         return drawn.codec, drawn.encoder, BLANK
     if name is None and modality != "text":
         column = columns.parts[modality][0]

@@ -35,18 +35,17 @@ from mapsto.encoders.pretrained import Pretrained
 from mapsto.encoders.space import Space
 from mapsto.engine.infer import Encode
 from mapsto.engine.loop import Run, Settings
-from mapsto.media.kinds import KINDS
 from mapsto.objectives.align import Align
-from mapsto.runs import reading
-from mapsto.runs.config import PretrainConfig
+from mapsto.runs import blank, reading
+from mapsto.runs.config import PARTS, RANDOM, PretrainConfig
 from mapsto.runs.events import Progress
 from mapsto.strategies import cache
 
-MODALITIES = ("text", *KINDS)  # of which a space has two or more
 LEAST = 16  # pairs of a batch, of which each is told from the others
 _JUDGED = 4  # held-out examples at least
 SIZES = {"tiny": (256, 1024), "small": (384, 2048), "base": (512, 4096)}  # of a space; units of a bridge's hidden layer
 BATCH, RATE, DROPOUT, DECAY = 1024, 1e-3, 0.3, 0.1
+Rows64 = NDArray[np.int64]
 
 
 @final
@@ -74,9 +73,19 @@ class Pairs:
         return {modality: self.examples.numbers(modality) for modality in self.towers}
 
     @property
+    def learnt(self) -> Rows64:
+        """The examples that are not held out."""
+        return np.flatnonzero(~self.held)
+
+    @property
+    def tuned(self) -> tuple[str, ...]:
+        """The modalities whose towers learn too: those that were asked for, and all of random weights."""
+        return tuple(m for m, tower in self.towers.items() if tower.blank or m in (self.request.tune or ()))
+
+    @property
     def batch(self) -> int:
-        """Pairs of a step."""
-        return min(self.request.batch or BATCH, int((~self.held).sum()))
+        """Pairs of a step of the bridges alone."""
+        return min((None if self.tuned else self.request.batch) or BATCH, len(self.learnt))
 
     def lines(self) -> tuple[str, ...]:
         """What there is, for people."""
@@ -98,25 +107,27 @@ class Pairs:
         return {"data": self.rows.fingerprint, "codec": hashlib.sha256(spec).hexdigest(),
                 "source": hashlib.sha256(weights.encode()).hexdigest()}  # fmt: skip
 
-    def loader(self) -> Loader:
-        """The steps of a run."""
-        learnt = np.flatnonzero(~self.held)
-        return Loader(lambda rows: self.encode(learnt[rows]), len(learnt), self.batch, self.request.seed, 1 << 62,
-                      window=self.batch)  # fmt: skip
+    def loader(self, batch: int | None = None, raw: Sequence[str] = ()) -> Loader:
+        """The steps of a run, of `batch` pairs each, some modalities `raw`."""
+        learnt, count = self.learnt, batch or self.batch
+        return Loader(lambda rows: self.encode(learnt[rows], raw), len(learnt), count, self.request.seed, 1 << 62,
+                      window=count)  # fmt: skip
 
-    def encode(self, rows: NDArray[np.int64]) -> Batch:
-        """Some examples as the features of their parts."""
+    def encode(self, rows: Rows64, raw: Sequence[str] = ()) -> Batch:
+        """Some examples: the features of their parts, or of `raw` modalities what the towers read."""
         batch: Batch = {"lengths": torch.ones(len(rows), dtype=torch.long)}
         for modality, numbers in self.numbers.items():
             owners = np.flatnonzero(numbers[rows] != NONE)
-            which = torch.from_numpy(numbers[rows][owners])
+            which = numbers[rows][owners]
             if len(owners):
-                batch[modality] = {
-                    **featured(self.features[modality][which]),
-                    "owners": torch.from_numpy(owners),
-                    "number": which,
-                }
+                number = torch.from_numpy(which)
+                part = self.read(modality, which) if modality in raw else featured(self.features[modality][number])
+                batch[modality] = {**part, "owners": torch.from_numpy(owners), "number": number}
         return batch
+
+    def read(self, modality: str, which: Rows64) -> Batch:
+        """The different parts `which` of a modality as its tower reads them."""
+        return encoding(self.examples.distinct[modality], self.codec.parts[modality])(which)
 
     def made(self) -> tuple[Space, Objective]:
         """The encoder and the objective before the first step."""
@@ -127,16 +138,18 @@ class Pairs:
 
     def run(self, encoder: Encoder, objective: Objective, steps: int | Duration, machine: Machine) -> Run:
         """The run of so many steps, which move the bridges alone."""
-        settings = Settings(steps, rate=self.request.rate or RATE, schedule="cosine", warmup=Duration(0.05, "fraction"),
+        rate = (None if self.tuned else self.request.rate) or RATE
+        settings = Settings(steps, rate=rate, schedule="cosine", warmup=Duration(0.05, "fraction"),
                             decay=DECAY, seed=self.request.seed)  # fmt: skip
         loader = self.loader()
         return Run(
             objective, encoder, loader, settings, [(r"^encoder\.towers\.", None), ("", 1.0)], machine, loader.per_epoch
         )
 
-    def computed(self, machine: Machine) -> Generator[Progress, None, None]:
+    def computed(self, machine: Machine, modalities: Sequence[str]) -> Generator[Progress, None, None]:
         """Fill `features`: from the cache, or by the towers, which keep what they give there."""
-        for modality, tower in self.towers.items():
+        for modality in modalities:
+            tower = self.towers[modality]
             parts, codec = self.examples.distinct[modality], self.codec.parts[modality]
             every, encoder = np.arange(len(parts)), tower.encoder.to(machine.device)
             name = cache.key(tower.sha256, codec, self.rows.fingerprint, every, machine, None)
@@ -167,14 +180,20 @@ def read(request: PretrainConfig) -> Pairs:
     """
     if len(request.data) > 1:
         raise ConfigError(f"data: expected one table of pairs, got {len(request.data)}; put them into one")
-    said = {modality: str(value) for modality in MODALITIES if (value := getattr(request, modality)) is not None}
+    said = {modality: str(value) for modality in PARTS if (value := getattr(request, modality)) is not None}
     if len(said) < 2:
         raise ConfigError(f"objective {request.objective!r} aligns two modalities or more: name what reads each, such as --text minilm "
                           f"--image runs/img, got {' and '.join(said) or 'none'}")  # fmt: skip
     source = open_source(request.data[0], "data")
     columns, names = _asked(source, said)
+    if odd := [modality for modality in request.tune or () if modality not in said]:
+        raise ConfigError(f"tune: nothing reads {odd[0]} here; name what does with --{odd[0]}, or leave it out of tune")
     rows, known = paired(source, columns, tuple(said))
-    towers = {modality: _tower(request, modality, name) for modality, name in names.items()}
+    towers = {modality: _tower(request, modality, name, rows) for modality, name in names.items()}
+    if request.layers is not None and not request.tune:
+        raise ConfigError(
+            "layers says how much of an encoder learns, and tune names none; say --tune text, or leave it out"
+        )
     codec = JointCodec({modality: reading.usual(tower) for modality, tower in towers.items()})
     return Pairs(request, known, rows, towers, codec, _held(rows, request))
 
@@ -214,7 +233,10 @@ def _asked(source: Source, said: Mapping[str, str]) -> tuple[dict[str, str], dic
     return columns, names
 
 
-def _tower(request: PretrainConfig, modality: str, name: str) -> Pretrained:
+def _tower(request: PretrainConfig, modality: str, name: str, rows: Rows) -> Pretrained:
+    if name == RANDOM:
+        assert isinstance(rows.examples, Parts)
+        return pretrained.load(blank.source(modality, rows.examples.distinct[modality], (), request.seed, request.size))
     tower = pretrained.load(sources.find(name, online=request.online))
     if (reads := reading.modality(tower)) != modality:
         raise ConfigError(

@@ -22,7 +22,7 @@ from mapsto.encoders import pretrained, sources
 from mapsto.encoders.pretrained import Pretrained
 from mapsto.encoders.sources import Origin
 from mapsto.runs import blank, fusing, reading
-from mapsto.runs.config import TransferConfig
+from mapsto.runs.config import RANDOM, TransferConfig
 from mapsto.runs.plan import Reason
 from mapsto.tasks.classify import Classify
 from mapsto.tasks.regress import Regress
@@ -156,8 +156,13 @@ def _origin(request: TransferConfig, table: Table) -> Origin:
     if table.columns.modality == JOINT:
         return fusing.source(request, table.columns, table.sources, table.train)
     name = request.source or table.sources.get(table.columns.modality)
-    if name is None and table.columns.modality != "text":
-        return blank.source(table.columns, table.train, request.seed)
+    columns = table.columns
+    if name == RANDOM or (name is None and columns.modality != "text"):
+        return blank.source(columns.modality, table.train.examples, columns.inputs, request.seed, request.size)
+    if request.size is not None:
+        raise ConfigError(
+            f"size is of random weights, and {name or reading.USUAL} has its own; leave size out, or say --from {RANDOM}"
+        )
     return sources.find(name or reading.USUAL, online=request.online)
 
 

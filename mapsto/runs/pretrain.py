@@ -102,9 +102,9 @@ def _way(objective: str) -> tuple[Any, Any, Any]:
         read: Any = views.read if objective in PICTURES else records.read if objective in TABLES else clips.read
         return read, unlabelled.derived, unlabelled.Learning
     if objective in PAIRS:
-        from mapsto.runs import pairs, space
+        from mapsto.runs import bridges, pairs, space
 
-        return pairs.read, space.derived, space.Learning
+        return pairs.read, bridges.derived, space.Learning
     if objective not in WORDS:
         return text.read, _derived, _Learning
     from mapsto.runs import lexicon, words  # which need numba

@@ -22,6 +22,7 @@ from mapsto.core.errors import ConfigError, DataError
 from mapsto.core.machine import Machine
 from mapsto.data.columns import infer
 from mapsto.data.corpus import heldout
+from mapsto.data.examples import Examples
 from mapsto.data.rows import Rows, load
 from mapsto.data.source import open_source
 from mapsto.encoders.patches import Patches
@@ -140,7 +141,7 @@ def found(request: PretrainConfig) -> tuple[Rows, ImageCodec]:
                           "folder of pictures or a column with --image, or choose an objective of text")  # fmt: skip
     rows = load(source, columns, "data")
     most = SIZES[request.net][request.size][2]
-    size = request.pixels or min(most, _usual(rows))
+    size = request.pixels or min(most, usual(rows.examples))
     return rows, ImageCodec(size, tile=max(4, size // 8) if request.net == Patches.name and size < 128 else 16)
 
 
@@ -154,9 +155,9 @@ def _net(request: PretrainConfig, codec: ImageCodec) -> Encoder:
     return Patches(patch=codec.tile, width=width, depth=depth, heads=heads, inner=4 * width)
 
 
-def _usual(rows: Rows) -> int:
+def usual(examples: Examples) -> int:
     """The edge of a usual picture, in whole steps of 16 pixels."""
-    some = [rows.examples[int(i)] for i in np.linspace(0, len(rows) - 1, min(len(rows), 64)).astype(int)]
+    some = [examples[int(i)] for i in np.linspace(0, len(examples) - 1, min(len(examples), 64)).astype(int)]
     edge = int(np.median([min(pictures.measure(one)) for one in some]))
     return max(16, edge // 16 * 16)
 

@@ -18,6 +18,7 @@ from mapsto.core.contracts import Encoder
 Rules = Sequence[tuple[str, float | None]]
 HEAD = ("^objective\\.", 1.0)
 REST_FROZEN = ("", None)
+_ENCODER = "^encoder\\."
 
 
 def frozen() -> Rules:
@@ -43,6 +44,14 @@ def full(encoder: Encoder, fade: float = 0.9) -> Rules:
 def lora() -> Rules:
     """The low-rank matrices that `lowrank.adapt` put in."""
     return [HEAD, ("lora_", 1.0), REST_FROZEN]
+
+
+def inside(rules: Rules, name: str, share: float = 1.0) -> Rules:
+    """Rules over an encoder as rules over one that holds it as its module `name`, its rates times `share`."""
+    held = [(pattern.removeprefix(_ENCODER), factor) for pattern, factor in rules if pattern.startswith(_ENCODER)]
+    return [
+        (f"{_ENCODER}{re.escape(name)}\\.{rest}", None if factor is None else share * factor) for rest, factor in held
+    ]
 
 
 def block_names(encoder: Encoder) -> list[str]:

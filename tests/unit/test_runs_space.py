@@ -18,10 +18,12 @@ from mapsto import finding
 from mapsto.cli.main import main
 from mapsto.core import config
 from mapsto.core.errors import ConfigError, DataError, ModelError
+from mapsto.engine import optimise
 from mapsto.media import pictures
-from mapsto.runs import pretrain
+from mapsto.runs import bridges, pretrain, towers
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.events import Found, Judged, Planned, Progress
+from mapsto.runs.pairs import read as pairs_of
 from mapsto.runs.search import nearest
 
 SMALL: dict[str, Any] = {
@@ -132,9 +134,7 @@ def test_towers_are_run_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_held_out_pairs_share_no_part_with_those_learnt(place: Path) -> None:
-    from mapsto.runs import pairs as reading
-
-    data = reading.read(config.fill(PretrainConfig, {"data": (str(place / "pairs.parquet"),), **asked(place)}))
+    data = pairs_of(config.fill(PretrainConfig, {"data": (str(place / "pairs.parquet"),), **asked(place)}))
     for modality, numbers in data.numbers.items():
         assert not set(numbers[data.held]) & set(numbers[~data.held]), modality
 
@@ -271,6 +271,89 @@ def test_a_column_can_be_named_and_three_modalities_aligned(place: Path, tmp_pat
     assert any("examples without audio" in line for e in seen if isinstance(e, Found) for line in e.lines)
 
 
+ALONG: dict[str, Any] = {"tune": ("text", "image"), "budget": "30 steps", "rate": 5e-3}
+
+
+@pytest.fixture
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few steps of the bridges alone."""
+    monkeypatch.setattr(bridges, "STEPS", 36)
+
+
+def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    """Of a tower in a space."""
+    encoder: Any = mapsto.load(folder).mapping.encoder
+    return dict(encoder.towers[name].named_parameters())
+
+
+@pytest.mark.usefixtures("_short")
+def test_towers_learn_along_and_a_stopped_run_ends_with_the_same_bytes(place: Path, tmp_path: Path) -> None:
+    for rung, done in (("bridges", 5), ("align", 3)):
+        cut = (e for e in stream(place, out=str(tmp_path / "cut"), **ALONG) if getattr(e, "rung", "") == rung)
+        stop(cut, done)
+    list(stream(place, out=str(tmp_path / "cut"), **ALONG))
+    seen = list(stream(place, out=str(tmp_path / "whole"), **ALONG))
+    same(tmp_path, "model.safetensors", "metrics.json", "metrics.jsonl", "pretext/model.safetensors", "golden.json")
+    told = "\n".join(line for e in seen if isinstance(e, (Planned, Judged)) for line in e.lines)
+    for words in (
+        "learns too, the lower the slower",
+        "12 steps of the bridges alone",
+        "read them in pieces",
+        "reciprocal_rank 0.",
+    ):
+        assert words in told
+    assert "not kept" not in told
+    for name in ("text", "image"):
+        before = dict(mapsto.load(place / f"{name}-net").mapping.encoder.named_parameters())
+        after = weights(tmp_path / "whole", name)
+        assert [key for key in before if torch.equal(before[key], after[key])] == [], name
+    assert mapsto.verify(tmp_path / "whole").ok
+
+
+@pytest.mark.parametrize(("options", "factors"), [
+    ({"tune": ("text",)}, {"text.blocks.1.": 1.0, "text.blocks.0.": 0.9, "text.embed.": 0.81, "image.": None}),
+    ({"tune": ("text",), "layers": 1}, {"text.blocks.1.": 1.0, "text.blocks.0.": None, "text.embed.": None, "image.": None}),
+    ({"tune": ("text", "image"), "layers": 1}, {"text.blocks.0.": None, "image.before.": None, "image.blocks.1.": 1.0}),
+    ({"image": "random", "tune": ("text",), "layers": 1}, {"text.blocks.1.": 0.1, "text.embed.": None, "image.": 1.0}),
+])  # fmt: skip
+def test_towers_move_by_rules(options: dict[str, Any], factors: dict[str, float | None], place: Path) -> None:
+    request = {"data": (str(place / "pairs.parquet"),), **asked(place), **options}
+    data = pairs_of(config.fill(PretrainConfig, request))
+    encoder, objective = data.made()
+    found = optimise.cover(towers.rules(data), torch.nn.ModuleDict({"encoder": encoder, "objective": objective}))
+    rest = {name.split(".")[1]: factor for name, factor in found.items() if "towers" not in name}
+    assert rest == {"bridges": 1.0 if options.get("image") == "random" else 0.3, "scale": 1.0}
+    for start, factor in factors.items():
+        those = {value for name, value in found.items() if name.startswith(f"encoder.towers.{start}")}
+        assert those == {factor} if factor is None else max(those) == min(those) == pytest.approx(factor), start
+
+
+@pytest.mark.usefixtures("_short")
+def test_towers_that_helped_nothing_stay_as_they_came(place: Path, tmp_path: Path) -> None:
+    seen = list(stream(place, out=str(tmp_path / "net"), **{**ALONG, "rate": 3.0}))
+    told = next(e.lines for e in seen if isinstance(e, Judged))
+    assert told[-1].endswith("; not kept")
+    for name in ("text", "image"):
+        before = dict(mapsto.load(place / f"{name}-net").mapping.encoder.named_parameters())
+        assert all(torch.equal(value, before[key]) for key, value in weights(tmp_path / "net", name).items())
+
+
+def test_random_towers_learn_from_the_start(place: Path, tmp_path: Path) -> None:
+    values = {
+        "text": "caption=random",
+        "budget": "4 steps",
+        "out": str(tmp_path / "net"),
+    }
+    seen = list(stream(place, **values))
+    told = "\n".join(line for e in seen if isinstance(e, (Planned, Judged)) for line in e.lines)
+    assert "random weights, which have learnt nothing yet; learns" in told
+    assert "of the bridges alone" not in told
+    assert {e.rung for e in seen if isinstance(e, Progress)} == {"features of image", "align"}
+    held = mapsto.load(tmp_path / "net").mapping.encoder.spec()["towers"]
+    assert held["text"]["spec"]["width"] == 128
+    assert mapsto.verify(tmp_path / "net").ok
+
+
 NET = ["--text", "text-net", "--image", "image-net"]
 
 
@@ -285,6 +368,11 @@ NET = ["--text", "text-net", "--image", "image-net"]
     (["pretrain", "pairs.parquet", "other.parquet", "--objective", "align", *NET], "put them into one"),
     (["pretrain", "pairs.parquet", "--objective", "align", *NET, "--batch", "8"], "take at least 16"),
     (["pretrain", "pairs.parquet", "--objective", "align", *NET, "--depth", "3"], "'depth' says nothing to the objective 'align'"),
+    (["pretrain", "pairs.parquet", "--objective", "align", *NET, "--tune", "audio"], "nothing reads audio here"),
+    (["pretrain", "pairs.parquet", "--objective", "align", *NET, "--tune", "txt"], "did you mean 'text'"),
+    (["pretrain", "pairs.parquet", "--objective", "align", *NET, "--layers", "1"], "tune names none"),
+    (["pretrain", "pairs.parquet", "--objective", "align", *NET, "--tune", "text", "--batch", "8"], "take at least 16"),
+    (["pretrain", "pairs.parquet", "--objective", "causal", "--tune", "text"], "'tune' says nothing to the objective 'causal'"),
     (["pretrain", "pairs.parquet", "--objective", "masked", "--audio", "x"], "'audio' says nothing to the objective 'masked'"),
     (["pretrain", "pairs.parquet", "--objective", "align", *NET, "--audio", "audio-net"], "no column for the audio"),
     (["pretrain", "few.parquet", "--objective", "align", *NET], "give more"),
