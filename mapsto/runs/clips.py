@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 
 from mapsto.codecs.audio import AudioCodec
 from mapsto.core import files, random
-from mapsto.core.batches import ragged
+from mapsto.core.batches import cuts, ragged
 from mapsto.core.contracts import Batch, Encoder, Objective
 from mapsto.core.errors import ConfigError, DataError
 from mapsto.core.machine import Machine
 from mapsto.data.columns import infer
 from mapsto.data.corpus import heldout
-from mapsto.data.loader import cuts
 from mapsto.data.rows import Rows, load
 from mapsto.data.source import open_source
 from mapsto.encoders.speech import Speech
