@@ -14,7 +14,7 @@ import re
 import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -54,6 +54,11 @@ class Cleaning:
     longest: int | None = None
     script: str | None = None
     duplicates: str = "near"
+
+    @classmethod
+    def of(cls, request: Any) -> Cleaning:
+        """As a request says it, whose options have these names."""
+        return cls(**{choice.name: getattr(request, choice.name) for choice in fields(cls)})
 
     def __post_init__(self) -> None:
         faults = [

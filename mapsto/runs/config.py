@@ -81,6 +81,7 @@ PAIRS = ("align",)  # objectives that learn from examples of several modalities
 PARTS = ("text", "image", "audio")  # modalities that they align
 OBJECTIVES = ("masked", "causal", "permuted", "denoise", "electra", *WORDS, *PICTURES, *TABLES, *SOUNDS, *PAIRS)
 UNITS = ("token", "word", "span")
+SCRIPTS = ("latin", "han", "kana", "hangul", "cyrillic", "greek", "arabic", "hebrew", "devanagari", "thai")
 NETS: dict[str, tuple[str, ...]] = {
     "tokens": ("transformer", "recurrent", "convnet"),
     "pictures": ("resnet", "patches"),
@@ -178,6 +179,11 @@ class PretrainConfig:
         None,
         help="the text column of a table; for align what reads it, SOURCE or COLUMN=SOURCE; each of a list is a pair of its own",
     )
+    form: str = option("NFC", choices=("NFC", "NFKC", "none"), help="how Unicode is normalised")
+    shortest: int = option(1, least=0, help="characters of a document that is kept")
+    longest: int | None = option(None, least=1, help="characters of a document that is kept")
+    script: str | None = option(None, choices=SCRIPTS, help="the writing that at least half of a document's letters are of, such as "
+                                "han for Chinese; otherwise any")  # fmt: skip
     duplicates: str = option("near", choices=("near", "exact", "keep"), help="which repeated documents are dropped")
     held: float = option(0.05, above=0, most=0.5, help="share of the documents that are held out to judge by")
     online: bool = option(False, help="allow fetching the model that was named from the Hugging Face hub")
@@ -246,7 +252,9 @@ _OF: dict[str, tuple[str, ...]] = {
     ),
     "depth": ("tokens", "pictures", "rows", "sounds"),
     "batch": ("tokens", "pictures", "rows", "sounds", "pairs"),
-    **dict.fromkeys(("source", "vocabulary", "document", "duplicates"), ("tokens", "words")),
+    **dict.fromkeys(
+        ("source", "vocabulary", "document", "form", "shortest", "longest", "script", "duplicates"), ("tokens", "words")
+    ),
     "text": ("tokens", "words", "pairs"),
     "image": ("pictures", "pairs"),
     "audio": ("sounds", "pairs"),

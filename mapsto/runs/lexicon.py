@@ -156,7 +156,7 @@ def read(request: PretrainConfig) -> Data:
 
     if request.subwords is not None:
         grams.parsed(request.subwords)
-    unread = Unread(request.data, Cleaning(request.document, request.text, duplicates=request.duplicates))
+    unread = Unread(request.data, Cleaning.of(request))
     start = None if request.source is None else source(request)
     known = [] if start is None else [hashlib.sha256(_content(start.codec)).hexdigest(), start.codec.spec()]
     said = {"phrases": request.phrases, "subwords": request.subwords, "buckets": request.buckets}

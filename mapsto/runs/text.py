@@ -185,7 +185,7 @@ def read(request: PretrainConfig) -> Text:
         DataError, ConfigError, OutputError: as their names say.
     """
     labelled = probe.read(request)
-    unread = Unread(request.data, Cleaning(request.document, request.text, duplicates=request.duplicates))
+    unread = Unread(request.data, Cleaning.of(request))
     kind = request.tokenizer or ("bpe" if request.objective == "causal" else "wordpiece")
     style = "gpt" if request.objective == "causal" else "bert"
     start = None if request.source is None else carry.start(request)

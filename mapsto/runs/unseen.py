@@ -129,7 +129,7 @@ def _opened(mapping: Composed, facts: Facts, data: str, document: str | None = N
     known |= {} if document is None else {"document": document}
     request = config.fill(PretrainConfig, known, "evaluate")
     tokenizer, context = mapping.codec.files()["tokenizer.json"], int(mapping.codec.spec()["max_length"])
-    unread = Unread((data,), Cleaning(request.document, duplicates="keep"))
+    unread = Unread((data,), Cleaning(request.document, form=request.form, duplicates="keep"))
     content, encode = unread.fingerprint, trained.encoder(tokenizer)
     kept = store.ensure(unread.folder(), content, tokenizer, lambda: unread.corpus, encode)
     shape = Size(mapping.encoder.spec(), objective.spec(), context, _WINDOWS * context, 0, 0, Settings(1), ())

@@ -7,13 +7,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mapsto.core.errors import ConfigError, DataError
-from mapsto.data.corpus import Cleaning, heldout, read
+from mapsto.data.corpus import DUPLICATES, FORMS, SCRIPTS, Cleaning, heldout, read
+from mapsto.runs.config import PretrainConfig
 
 GZ = gzip.compress(os.urandom(100_000))
 
@@ -85,6 +87,14 @@ def test_bad_options_are_one_sentence(options: dict[str, Any], words: str) -> No
     with pytest.raises(ConfigError) as fault:
         Cleaning(**options)
     assert words in str(fault.value)
+
+
+def test_requests_know_the_same_choices() -> None:
+    said = {option.name: option.metadata.get("choices") for option in fields(PretrainConfig)}
+    assert said["script"] == tuple(SCRIPTS)
+    assert said["form"] == FORMS
+    assert said["duplicates"] == DUPLICATES
+    assert Cleaning.of(PretrainConfig(data=("a.txt",))) == Cleaning()
 
 
 def test_a_single_document_cannot_be_parted() -> None:

@@ -54,6 +54,24 @@ def test_the_plan_says_how_much_of_the_machine_is_used(corpus: str) -> None:
     assert 0 <= int(re.findall(r"(\d+)% of what products of matrices reach", why)[0]) < 100
 
 
+@pytest.mark.parametrize("objective", ["masked", "skipgram"])
+def test_which_documents_are_kept_is_asked_for(
+    objective: str, corpus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = [json.loads(line)["text"] for line in Path(corpus).read_text("utf-8").splitlines()] * 4
+    texts += ["这只猫看见了那只狗，还有一只鸟。", "a cat", "ﬁve dogs " * 100]
+    mixed = tmp_path / "mixed.jsonl"
+    mixed.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    asked = ["--script", "latin", "--shortest", "6", "--longest", "500", "--form", "NFKC", "--duplicates", "keep"]
+    assert main(["pretrain", str(mixed), "--objective", objective, *asked, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert f"{len(texts) - 3:,} of {len(texts):,} documents kept" in said
+    for why in ("shorter than 6", "longer than 500", "not mostly in latin script"):
+        assert re.search(rf"dropped 1 \([0-9.]+%\): {why}", said), said
+    assert main(["pretrain", str(mixed), "--shortest", "9", "--longest", "8", "--dry-run"]) == 2
+    assert "shortest ≤ longest" in capsys.readouterr().err
+
+
 def test_a_causal_model_writes(corpus: str, tmp_path: Path) -> None:
     out = str(tmp_path / "gpt")
     mapsto.pretrain(corpus, out=out, **options("causal", tokenizer="characters"))
