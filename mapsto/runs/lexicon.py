@@ -34,7 +34,7 @@ WIDTHS = {"tiny": 100, "small": 200, "base": 300}
 WINDOW, NEGATIVES, SAMPLE = 5, 5, 1e-3  # word2vec's and gensim's own
 RATES = {"skipgram": 0.025, "cbow": 0.05}  # as in word2vec.c; gensim's CBOW takes 0.025 and learns less: docs/log.md
 ONWARD = 1 / 2  # of the rate, for what has learnt already: see docs/log.md
-_BLOCK = 1 << 19  # positions of a step: some tenths of a second
+_BLOCK = 1 << 20  # positions of a step: some tenths of a second
 
 
 @final
