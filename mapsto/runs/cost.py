@@ -9,7 +9,7 @@ from mapsto.core.contracts import Encoder, Objective
 from mapsto.core.durations import Duration
 from mapsto.core.machine import Machine
 from mapsto.engine.loop import Run, Settings
-from mapsto.runs import flops, health
+from mapsto.runs import flops, forecast, health
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.plan import Reason
 from mapsto.runs.text import Text
@@ -62,6 +62,7 @@ def measured(request: PretrainConfig, data: Text, machine: Machine) -> Cost:
         ("pace", f"{pace * data.size.batch:,.0f} positions/s", f"measured on batches of this text; "
          f"{pace * work / machine.gflops / 1e9:.0%} of what products of matrices reach on this machine"),
         ("length", f"{steps:,} steps", f"{steps / batches.per_epoch:.1f} passes over the text"),
+        *forecast.reason(data, objective, steps, steps / batches.per_epoch),
     ]  # fmt: skip
     if head:
         why = "of the new head alone, lest its first guesses undo what the encoder knows"
