@@ -22,7 +22,8 @@ import torch
 
 from mapsto.codecs import trained
 from mapsto.core import random
-from mapsto.data.corpus import Cleaning, heldout, read
+from mapsto.data.cleaning import Cleaning
+from mapsto.data.corpus import heldout, read
 from mapsto.data.packed import Packed
 from mapsto.data.store import Store, build
 

@@ -21,12 +21,12 @@ from typing import Any, final
 
 from mapsto.core import files
 from mapsto.core.errors import ConfigError, DataError, listing, suggestion
+from mapsto.data.cleaning import DOCUMENTS
 from mapsto.data.columns import infer
 from mapsto.data.encoding import Encoding, detect
 from mapsto.data.source import open_source
 
 SECTION = 1 << 16  # characters; several windows of any context, and a hundredth of a book
-DOCUMENTS = ("auto", "file", "paragraph", "line")
 _WHOLE = 8 << 20  # bytes
 _BLOCK = 1 << 20
 _TABLES = {".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".arrow", ".csv", ".tsv", ".tab"}

@@ -34,31 +34,31 @@ STRETCH = 64  # centres; longer ones are little faster, and overshoot where few 
 def skipgram(x: Any, v: Any, y: Any, wide: Any, words: Any, first: Any, positions: Any, low: Any, high: Any, drawn: Any,
              hot: Any, shift: Any, rate: Any, slope: Any, starts: Any, parts: Any) -> Any:  # fmt: skip
     """`word2vec.skipgram`, where v (at least V · S,) is room for vectors, whose parts `parts[starts[w] : starts[w + 1]]` are rows of x."""
-    met, there = np.zeros(len(starts), np.int64), np.empty(len(words), np.int64)
-    loss, looked, pairs = 0.0, 0, 0
-    for a in range(0, len(low), STRETCH):
-        b = min(a + STRETCH, len(low))
-        count = _listed(words, low, high, a, b, met, there)
-        was = _composed(x, v, there, count, starts, parts, hot, shift, wide)
-        more = _skipgram(
-            v, y, wide, words, first + a, positions[a:b], low[a:b], high[a:b], drawn[a:b], hot, shift, rate, slope
-        )
-        _returned(x, v, was, there, count, starts, parts, hot, shift, wide)
-        loss, looked, pairs = loss + more[0], looked + more[1], pairs + more[2]
-    return loss, looked, pairs
+    return _swept(
+        _skipgram, x, v, y, wide, words, first, positions, low, high, drawn, hot, shift, rate, slope, starts, parts
+    )
 
 
 @compiled
 def cbow(x: Any, v: Any, y: Any, wide: Any, words: Any, first: Any, positions: Any, low: Any, high: Any, drawn: Any,
          hot: Any, shift: Any, rate: Any, slope: Any, starts: Any, parts: Any) -> Any:  # fmt: skip
     """`skipgram`, for CBOW."""
+    return _swept(
+        _cbow, x, v, y, wide, words, first, positions, low, high, drawn, hot, shift, rate, slope, starts, parts
+    )
+
+
+@part
+def _swept(kernel: Any, x: Any, v: Any, y: Any, wide: Any, words: Any, first: Any, positions: Any, low: Any, high: Any, drawn: Any,
+           hot: Any, shift: Any, rate: Any, slope: Any, starts: Any, parts: Any) -> Any:  # fmt: skip
+    """Stretch by stretch: words put together, trained on by the plain kernel, their changes given to their parts."""
     met, there = np.zeros(len(starts), np.int64), np.empty(len(words), np.int64)
     loss, looked, pairs = 0.0, 0, 0
     for a in range(0, len(low), STRETCH):
         b = min(a + STRETCH, len(low))
         count = _listed(words, low, high, a, b, met, there)
         was = _composed(x, v, there, count, starts, parts, hot, shift, wide)
-        more = _cbow(
+        more = kernel(
             v, y, wide, words, first + a, positions[a:b], low[a:b], high[a:b], drawn[a:b], hot, shift, rate, slope
         )
         _returned(x, v, was, there, count, starts, parts, hot, shift, wide)

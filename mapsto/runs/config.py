@@ -8,6 +8,7 @@ from typing import Any
 from mapsto.core.config import option
 from mapsto.core.durations import Duration
 from mapsto.core.errors import ConfigError, listing
+from mapsto.data.cleaning import DOCUMENTS, DUPLICATES, FORMS, SCRIPTS
 
 AUGMENTS: dict[str, tuple[str, ...]] = {
     "image": ("crop", "flip", "rotate", "colour", "blur", "erase", "rand", "mixup", "cutmix"),
@@ -81,7 +82,6 @@ PAIRS = ("align",)  # objectives that learn from examples of several modalities
 PARTS = ("text", "image", "audio")  # modalities that they align
 OBJECTIVES = ("masked", "causal", "permuted", "denoise", "electra", *WORDS, *PICTURES, *TABLES, *SOUNDS, *PAIRS)
 UNITS = ("token", "word", "span")
-SCRIPTS = ("latin", "han", "kana", "hangul", "cyrillic", "greek", "arabic", "hebrew", "devanagari", "thai")
 NETS: dict[str, tuple[str, ...]] = {
     "tokens": ("transformer", "recurrent", "convnet"),
     "pictures": ("resnet", "patches"),
@@ -172,19 +172,17 @@ class PretrainConfig:
     buckets: int | None = option(None, least=1, most=10_000_000, help="rows that the parts of words share; otherwise derived "
                                  "from how many there are (skipgram, cbow)")  # fmt: skip
     threads: int | None = option(None, least=1, most=1024, help="cores to learn on (skipgram, cbow)")
-    document: str = option(
-        "auto", choices=("auto", "file", "paragraph", "line"), help="what of a text file is a document"
-    )
+    document: str = option("auto", choices=DOCUMENTS, help="what of a text file is a document")
     text: str | None = option(
         None,
         help="the text column of a table; for align what reads it, SOURCE or COLUMN=SOURCE; each of a list is a pair of its own",
     )
-    form: str = option("NFC", choices=("NFC", "NFKC", "none"), help="how Unicode is normalised")
+    form: str = option("NFC", choices=FORMS, help="how Unicode is normalised")
     shortest: int = option(1, least=0, help="characters of a document that is kept")
     longest: int | None = option(None, least=1, help="characters of a document that is kept")
-    script: str | None = option(None, choices=SCRIPTS, help="the writing that at least half of a document's letters are of, such as "
+    script: str | None = option(None, choices=tuple(SCRIPTS), help="the writing that at least half of a document's letters are of, such as "
                                 "han for Chinese; otherwise any")  # fmt: skip
-    duplicates: str = option("near", choices=("near", "exact", "keep"), help="which repeated documents are dropped")
+    duplicates: str = option("near", choices=DUPLICATES, help="which repeated documents are dropped")
     held: float = option(0.05, above=0, most=0.5, help="share of the documents that are held out to judge by")
     online: bool = option(False, help="allow fetching the model that was named from the Hugging Face hub")
     probe: str | None = option(None, help="a labelled file: the weights whose features tell its classes best are kept")

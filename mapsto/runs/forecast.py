@@ -40,26 +40,14 @@ KNOWN = {
     "causal": Runs({6.14e5: 0.709, 2.46e6: 0.648}, 0.16),
 }
 PASSES = 4  # over a text, at most: of more none of these runs tells
-_OTHER = (
-    "source",
-    "vectors",
-    "nsp",
-    "units",
-    "width",
-    "depth",
-    "context",
-    "batch",
-    "rate",
-    "optimiser",
-    "tokenizer",
-)  # unlike, where said
+_UNUSUAL = ("source", "vectors", "nsp", "units", "width", "depth", "context", "batch", "rate", "optimiser", "tokenizer")
 
 
 def reason(data: Text, objective: Objective, steps: int, passes: float) -> tuple[Reason, ...]:
     """A line of the plan for so many steps, so many `passes` over the text; none where no runs like it were made."""
     request = data.request
     usual = (request.net, request.recipe, request.size) == ("transformer", "modern", "tiny") and passes <= PASSES
-    if request.objective not in KNOWN or not usual or any(getattr(request, name) for name in _OTHER):
+    if request.objective not in KNOWN or not usual or any(getattr(request, name) for name in _UNUSUAL):
         return ()
     runs = KNOWN[request.objective]
     share = runs.share(steps * data.size.batch * data.size.objective.get("share", 1.0))

@@ -20,7 +20,8 @@ from mapsto.core import files
 from mapsto.core.contracts import Objective
 from mapsto.core.durations import Duration
 from mapsto.data import corpus, store
-from mapsto.data.corpus import Cleaning, Corpus, Unread
+from mapsto.data.cleaning import Cleaning
+from mapsto.data.corpus import Corpus, Unread
 from mapsto.data.packed import Packed
 from mapsto.data.store import Store
 from mapsto.encoders.words import Words

@@ -27,8 +27,8 @@ from mapsto.objectives.columns import MaskedColumns
 from mapsto.objectives.scarf import Scarf
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.plan import Reason
-from mapsto.runs.sights import Sights, enough
-from mapsto.runs.unlabelled import Looker, Unlabelled
+from mapsto.runs.sights import Sights
+from mapsto.runs.unlabelled import Looker, Unlabelled, enough
 
 SIZES = {"tiny": (64, 3), "small": (128, 3), "base": (192, 6)}  # width, blocks
 _LEAST = 32  # rows

@@ -156,7 +156,7 @@ class _Tuning:
         usual = {"frozen": HEAD_RATE, "partial": PARTIAL_RATE, "lora": LORA_RATE, "full": FULL_RATE}[rung]
         if self.start.source.blank and rung != "frozen":
             usual = BLANK_RATE
-        rate = (self.request.rate if self._meant(rung) else None) or usual
+        rate = (self.request.rate if self._takes_options(rung) else None) or usual
         what = {"partial": f"upper {self.layers} of {self.depth} blocks", "lora": f"rank {self.request.rank}"}.get(
             rung, ""
         )
@@ -173,8 +173,8 @@ class _Tuning:
         """A line for each rung that was considered."""
         return tuple(self._why)
 
-    def _meant(self, rung: str) -> bool:
-        """Whether a rate and a number of epochs that are asked for are this rung's, and not those of the net that is tuned after it."""
+    def _takes_options(self, rung: str) -> bool:
+        """Whether a rate and epochs that are asked for are its own: a head before a tuned net has its usual ones."""
         return rung != "frozen" or self.request.strategy == "frozen"
 
     def _steps(self, rung: str, affordable: float) -> tuple[int, str]:
@@ -187,7 +187,7 @@ class _Tuning:
 
     def _asked(self, rung: str, usual: int, per_epoch: int, batch: int) -> tuple[int, str] | None:
         """Steps where the request says how long, other than by the clock; `usual` ones are the whole."""
-        epochs, budget = self.request.epochs if self._meant(rung) else None, self.request.budget
+        epochs, budget = self.request.epochs if self._takes_options(rung) else None, self.request.budget
         if epochs is not None:
             return max(1, round(epochs * per_epoch)), f"{epochs:g} epochs, as asked"
         if budget is None or budget.unit == "seconds":

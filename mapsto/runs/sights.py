@@ -12,11 +12,10 @@ from typing import final
 
 import torch.nn.functional as F
 
-from mapsto.core.errors import DataError
 from mapsto.metrics import features
 from mapsto.objectives.scarf import Scarf
 from mapsto.objectives.views import Views
-from mapsto.runs.unlabelled import Looker, Unlabelled
+from mapsto.runs.unlabelled import Looker
 
 
 @final
@@ -52,14 +51,3 @@ def beside_chance(found: Mapping[str, float], what: str) -> list[str]:
         f"held-out loss\t{-found['log_likelihood']:.4f} nats a {what}; by chance {found['chance']:.4f}, the log of {choices:,}",
         f"accuracy\t{found['accuracy']:.4f} of the {what}s are told from {choices - 1:,} others; by chance {1 / choices:.4f}",
     ]
-
-
-def enough(data: Unlabelled) -> None:
-    """Whether a held-out example has another that it can be told from.
-
-    Raises:
-        DataError: it has none.
-    """
-    if (held := int(data.held.sum())) < 2:
-        raise DataError(f"{data.rows.where}: of {len(data.rows):,} {data.what} {held} would be held out, where each is to be told from "
-                        "others; give more, or hold out a larger share with --held")  # fmt: skip

@@ -21,7 +21,8 @@ from mapsto.codecs.windows import template
 from mapsto.core import files, random
 from mapsto.core.contracts import Batch, Encoder, Objective
 from mapsto.data import corpus, store
-from mapsto.data.corpus import Cleaning, Unread
+from mapsto.data.cleaning import Cleaning
+from mapsto.data.corpus import Unread
 from mapsto.data.packed import Packed
 from mapsto.data.pairs import Paired
 from mapsto.data.store import Store

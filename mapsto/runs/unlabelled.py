@@ -21,6 +21,7 @@ from mapsto.core import random
 from mapsto.core.contracts import Batch, Codec, Encoder, Objective
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.durations import Duration
+from mapsto.core.errors import DataError
 from mapsto.core.machine import Machine, probe
 from mapsto.data.loader import Loader
 from mapsto.data.rows import Rows
@@ -234,3 +235,14 @@ class Learning(pretrain.Learning):
         pace = {f"{data.what}_per_second": steps * data.batch / max(seconds, 1e-9), "training_seconds": seconds}
         yield pretrain.finished(self.request, {"metrics": table, **pace})  # the pace is of this process
         return made
+
+
+def enough(data: Unlabelled) -> None:
+    """Whether a held-out example has another that it can be told from.
+
+    Raises:
+        DataError: it has none.
+    """
+    if (held := int(data.held.sum())) < 2:
+        raise DataError(f"{data.rows.where}: of {len(data.rows):,} {data.what} {held} would be held out, where each is to be told from "
+                        "others; give more, or hold out a larger share with --held")  # fmt: skip

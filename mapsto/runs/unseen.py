@@ -28,7 +28,8 @@ from mapsto.core.contracts import Objective
 from mapsto.core.errors import DataError, ModelError
 from mapsto.core.machine import Machine, probe
 from mapsto.data import store
-from mapsto.data.corpus import Cleaning, Unread
+from mapsto.data.cleaning import Cleaning
+from mapsto.data.corpus import Unread
 from mapsto.data.packed import Packed
 from mapsto.engine.loop import Settings
 from mapsto.evaluation.intervals import Interval, bootstrap

@@ -34,8 +34,8 @@ from mapsto.objectives.simclr import SimCLR
 from mapsto.objectives.views import Views
 from mapsto.runs.config import PretrainConfig
 from mapsto.runs.plan import Reason
-from mapsto.runs.sights import Sights, enough
-from mapsto.runs.unlabelled import Looker, Unlabelled
+from mapsto.runs.sights import Sights
+from mapsto.runs.unlabelled import Looker, Unlabelled, enough
 
 SIZES = {
     "resnet": {"tiny": (256, 4, 64), "small": (512, 8, 128), "base": (512, 16, 224)},

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from mapsto.core.errors import ConfigError, DataError
-from mapsto.data.corpus import DUPLICATES, FORMS, SCRIPTS, Cleaning, heldout, read
+from mapsto.data.cleaning import DUPLICATES, FORMS, SCRIPTS, Cleaning
+from mapsto.data.corpus import heldout, read
 from mapsto.runs.config import PretrainConfig
 
 GZ = gzip.compress(os.urandom(100_000))
@@ -134,7 +135,8 @@ def test_one_endless_line_is_read_in_bounded_memory(tmp_path: Path) -> None:
             out.write(b"endless words without a line end " * 31_250)
     code = """
 import resource, sys
-from mapsto.data.corpus import Cleaning, read
+from mapsto.data.cleaning import Cleaning
+from mapsto.data.corpus import read
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 found = read(sys.argv[1], Cleaning(duplicates="keep"))
 print(len(found), found.report.characters, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)

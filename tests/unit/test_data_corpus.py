@@ -18,7 +18,8 @@ from mapsto.core.errors import DataError
 from mapsto.data import documents as reading
 from mapsto.data import near
 from mapsto.data.alike import Seen
-from mapsto.data.corpus import SCRIPTS, Cleaning, Corpus, Unread, fingerprint, heldout, read
+from mapsto.data.cleaning import SCRIPTS, Cleaning
+from mapsto.data.corpus import Corpus, Unread, fingerprint, heldout, read
 from mapsto.data.documents import SECTION, Documents
 
 DOCS = ["A first document, of English.", "第二篇文章，写的是中文。", "Ein drittes, in Straßen und Gärten."]

@@ -135,7 +135,8 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path) -> None:
 import resource, sys
 from mapsto.codecs import trained
 from mapsto.core.errors import OutputError
-from mapsto.data.corpus import Cleaning, read
+from mapsto.data.cleaning import Cleaning
+from mapsto.data.corpus import read
 from mapsto.data.store import ensure
 corpus = read([f"document {i} of quite a few words" for i in range(9000)], Cleaning(duplicates="keep"))
 tokenizer = trained.train(corpus.texts, "characters")
