@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from runs import same, stop
 from tones import RATE, clip, saved, source, tone
 
@@ -17,7 +18,7 @@ from mapsto.cli.main import main
 from mapsto.core import config
 from mapsto.runs import transfer as runs
 from mapsto.runs.config import TransferConfig
-from mapsto.runs.events import Progress
+from mapsto.strategies import ladder
 
 TEXTS = ("l", "h", "l h", "h l", "hl", "lh l", "h lh", "l l h")
 
@@ -96,13 +97,26 @@ def test_every_strategy_that_serves_it(strategy: str, place: Path, tmp_path: Pat
     assert np.array_equal(mapsto.load(tmp_path / "out").scores(clips), found.scores(clips))
 
 
-def test_what_is_tuned_begins_with_the_head_that_frozen_ends_with(made: Any, place: Path) -> None:
+def test_what_is_tuned_begins_with_the_head_that_frozen_ends_with(
+    made: Any, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
+    tune = ladder.tune
+
+    def watched(job: Any, rung: Any, start: Any, *more: Any) -> Any:
+        before = {name: value.clone() for name, value in start.task.state_dict().items()}
+        found = yield from tune(job, rung, start, *more)
+        heads.append((rung.rung, before, {k: v.clone() for k, v in found.mapping.task.state_dict().items()}))
+        return found
+
+    monkeypatch.setattr(ladder, "tune", watched)
     values = {"train": str(place / "train.csv"), "target": "said", "source": made.facts.config["out"], "task": "transcribe",
               "strategy": "partial", "epochs": 10, "batch": 8, "rate": 3e-3}  # fmt: skip
-    told = [event for event in runs.run(config.fill(TransferConfig, values)) if isinstance(event, Progress)]
-    frozen, partial = ([event.loss for event in told if event.rung == rung and event.loss is not None]
-                       for rung in ("frozen", "partial"))  # fmt: skip
-    assert sum(partial[:4]) < sum(frozen[:4])  # a head of zeros would begin where frozen did
+    list(runs.run(config.fill(TransferConfig, values)))
+    (first, fresh, learnt), (second, begun, _) = heads
+    assert (first, second) == ("frozen", "partial")
+    assert all(torch.equal(begun[name], learnt[name]) for name in learnt)
+    assert not all(torch.equal(fresh[name], learnt[name]) for name in learnt)
 
 
 @pytest.mark.parametrize("strategy", ["frozen", "partial", "full"])
