@@ -1,9 +1,9 @@
 """Pretraining on pictures beside a plain loop, and what it is worth with few labels.
 
-    python -m benchmarks.pictures --data DATA [--jobs pace labels] [--pairs 3] [--budget 60min]
+    python -m benchmarks.pictures --data DATA [--jobs pace labels] [--objective moco] [--pairs 3] [--budget 60min]
 
-pace     20,000 of CIFAR-10's pictures: pictures a second of `mapsto pretrain --objective simclr` and of rivals/simclr_plain.py,
-         alternately, each a process of its own
+pace     20,000 of CIFAR-10's pictures: pictures a second of `mapsto pretrain` and of rivals/views_plain.py, alternately, each a
+         process of its own
 labels   the same pictures for the budget, then 500 labels, 3 draws: a linear head and full tuning, beside the same net from
          random weights
 """
@@ -23,7 +23,7 @@ from benchmarks.__main__ import accuracy, ours, peer, wrote
 from mapsto.media import pictures
 
 STEPS, PICTURES, SHOTS = 60, 20_000, 50
-RIVAL = Path(__file__).parent / "rivals" / "simclr_plain.py"
+RIVAL = Path(__file__).parent / "rivals" / "views_plain.py"
 
 
 def pace(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -34,13 +34,13 @@ def pace(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
     pairs: list[dict[str, Any]] = []
     for number in range(asked.pairs):
         out = ["--budget", f"{STEPS} steps", "--out", str(work / f"net{number}")]
-        told = ours(["pretrain", str(photos), "--objective", "simclr", *out])
-        theirs = peer([str(RIVAL), str(held), str(STEPS)])
+        told = ours(["pretrain", str(photos), "--objective", asked.objective, *out])
+        theirs = peer([str(RIVAL), str(held), str(STEPS), "--objective", asked.objective])
         mine = told["finished"]["pictures_per_second"]
         pairs.append(
             {"ours": mine, "theirs": theirs["pictures_per_second"], "ratio": mine / theirs["pictures_per_second"]}
         )
-        wrote("pictures-pace", {"pairs": pairs, "ratio": statistics.median(pair["ratio"] for pair in pairs)})
+        wrote(_named("pace", asked), {"pairs": pairs, "ratio": statistics.median(pair["ratio"] for pair in pairs)})
     return {"pairs": pairs, "ratio": statistics.median(pair["ratio"] for pair in pairs)}
 
 
@@ -49,8 +49,9 @@ def labels(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
     photos, place = _photos(asked, work), asked.data / "image/cifar10"
     pd.read_parquet(place / "test.parquet").sample(2000, random_state=0).to_parquet(work / "test.parquet")
     net, blank = str(work / "net"), str(work / "blank")
-    told = ours(["pretrain", str(photos), "--objective", "simclr", "--budget", asked.budget, "--out", net])
-    ours(["pretrain", str(photos), "--objective", "simclr", "--budget", "1 steps", "--rate", "1e-12", "--out", blank])
+    words = ["pretrain", str(photos), "--objective", asked.objective]
+    told = ours([*words, "--budget", asked.budget, "--out", net])
+    ours([*words, "--budget", "1 steps", "--rate", "1e-12", "--out", blank])
     found: dict[str, Any] = {"learnt": told["result"], "rows": []}
     for seed in range(3):
         row = {}
@@ -61,8 +62,12 @@ def labels(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
                     ours(["transfer", *given, "--from", source, "--strategy", strategy, *more])
                 )
         found["rows"].append(row)
-        wrote("pictures-labels", found)
+        wrote(_named("labels", asked), found)
     return found
+
+
+def _named(job: str, asked: argparse.Namespace) -> str:
+    return f"pictures-{job}" + ("" if asked.objective == "simclr" else f"-{asked.objective}")
 
 
 def _photos(asked: argparse.Namespace, work: Path) -> Path:
@@ -79,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--jobs", nargs="+", choices=("pace", "labels"), default=["pace", "labels"])
+    parser.add_argument("--objective", choices=("simclr", "moco"), default="simclr")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--budget", default="60min")
     asked = parser.parse_args()

@@ -33,7 +33,8 @@ from mapsto.core.contracts import Step
 from mapsto.core.durations import Duration
 from mapsto.core.errors import CheckpointError, ConfigError, Diverged, listing
 
-_PIECE = 1 << 15  # positions that a thread takes at once: some ten milliseconds, forty times what copies of rows cost
+_ALONE = 1 << 15  # positions that a thread takes at once where it is the only one
+_BEGINNING = 800  # positions: what a piece costs a thread beside its own, copies of rows above all
 
 
 class Sum(Protocol):
@@ -148,7 +149,8 @@ class Sweep(Iterator[Step]):
 
     def _swept(self, start: int, stop: int, slope: float) -> tuple[float, int, int]:
         # One iterator for all threads: each piece goes to the thread that comes for it first.
-        pieces = iter([(at, min(at + _PIECE, stop)) for at in range(start, stop, _PIECE)])
+        piece = self._piece()
+        pieces = iter([(at, min(at + piece, stop)) for at in range(start, stop, piece)])
 
         def taken(_: int) -> list[Sum]:
             return [self._kernel(begin, end, self.settings.rate, slope) for begin, end in pieces]
@@ -159,6 +161,12 @@ class Sweep(Iterator[Step]):
             with ThreadPoolExecutor(self.settings.threads) as pool:
                 sums = [s for some in pool.map(taken, range(self.settings.threads)) for s in some]
         return sum(s.loss for s in sums), sum(s.looked for s in sums), sum(s.examples for s in sums)
+
+    def _piece(self) -> int:
+        """Positions that a thread takes at once: longer pieces are begun less often, but at the end of a step every thread but the
+        last waits for half a piece. Of b positions in pieces of p, t threads lose b / p · `_BEGINNING` + (t − 1) · p / 2."""
+        others = self.settings.threads - 1
+        return max(1, math.isqrt(2 * _BEGINNING * self.settings.block // others)) if others else _ALONE
 
     def pace(self, tries: int = 2) -> float:
         """Positions a second, from the best of `tries` passes over the next block; they change nothing."""

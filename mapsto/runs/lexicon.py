@@ -35,7 +35,7 @@ WIDTHS = {"tiny": 100, "small": 200, "base": 300}
 WINDOW, NEGATIVES, SAMPLE = 5, 5, 1e-3  # word2vec's and gensim's own
 RATES = {"skipgram": 0.025, "cbow": 0.05}  # as in word2vec.c; gensim's CBOW takes 0.025 and learns less: docs/log.md
 ONWARD = 1 / 2  # of the rate, for what has learnt already: see docs/log.md
-_BLOCK = 1 << 20  # positions of a step: some tenths of a second
+_BLOCK = 1 << 21  # positions of a step: less than a second
 
 
 @final
@@ -112,7 +112,7 @@ class Data:
         kernel = Word2Vec(self.store.tokens, self.store.starts, self.counts, kind=self.request.objective,
                           seed=self.request.seed, documents=~self.held, threads=threads, parts=self.parts,
                           **self.options())  # fmt: skip
-        block = min(_BLOCK, -(-count // 16))
+        block = min(_BLOCK, -(-count // 8))
         if self.source is not None:
             self.source.write(kernel.weights, self.codec.vocabulary, self.parts)
         rate = self.request.rate or RATES[self.request.objective] * (1 if self.source is None else ONWARD)

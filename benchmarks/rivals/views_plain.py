@@ -1,11 +1,12 @@
-"""SimCLR as people write it: Pillow augments each picture in a DataLoader's workers, a float32 net in NCHW learns.
+"""SimCLR and MoCo as people write them: Pillow augments each picture in a DataLoader's workers, a float32 net in NCHW learns.
 
-    python simclr_plain.py PICTURES.npy STEPS [--workers 2]
+    python views_plain.py PICTURES.npy STEPS [--objective moco] [--workers 2]
 
 PICTURES is (n, 32, 32, 3) uint8; the net is the same as Mapsto's of size tiny. The last line is JSON.
 """
 
 import argparse
+import copy
 import json
 import math
 import random
@@ -74,22 +75,48 @@ def net(width=256):
     return nn.Sequential(*stem, *blocks, *head)
 
 
+class SimCLR:
+    def __init__(self, model):
+        self.model = model
+
+    def loss(self, one, two):
+        z = F.normalize(self.model(torch.cat([one, two])), dim=1)
+        scores = (z @ z.T / 0.2).masked_fill(torch.eye(len(z), dtype=torch.bool), -1e9)
+        return F.cross_entropy(scores, (torch.arange(len(z)) + len(one)) % len(z))
+
+
+class MoCo:
+    def __init__(self, model, queue=4096, momentum=0.99):
+        self.model, self.twin, self.momentum = model, copy.deepcopy(model).requires_grad_(False), momentum
+        self.queue = F.normalize(torch.randn(queue, 128), dim=1)
+
+    def loss(self, one, two):
+        with torch.no_grad():
+            for slow, fast in zip(self.twin.parameters(), self.model.parameters(), strict=True):
+                slow.mul_(self.momentum).add_(fast, alpha=1 - self.momentum)
+            keys = F.normalize(self.twin(two), dim=1)
+        z = F.normalize(self.model(one), dim=1)
+        scores = torch.cat([(z * keys).sum(1, keepdim=True), z @ self.queue.T], 1) / 0.2
+        self.queue = torch.cat([self.queue[len(keys) :], keys])
+        return F.cross_entropy(scores, torch.zeros(len(z), dtype=torch.long))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("pictures")
     parser.add_argument("steps", type=int)
+    parser.add_argument("--objective", choices=("simclr", "moco"), default="simclr")
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args()
     torch.manual_seed(0)
     batch, model = 256, net()
+    objective = {"simclr": SimCLR, "moco": MoCo}[asked.objective](model)
     data = Pictures(np.load(asked.pictures))
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)
     loader = DataLoader(data, batch, shuffle=True, num_workers=asked.workers, drop_last=True)
     took, begun = [], time.perf_counter()
     for step, (one, two) in enumerate(loader):
-        z = F.normalize(model(torch.cat([one, two])), dim=1)
-        scores = (z @ z.T / 0.2).masked_fill(torch.eye(len(z), dtype=torch.bool), -1e9)
-        loss = F.cross_entropy(scores, (torch.arange(len(z)) + batch) % len(z))
+        loss = objective.loss(one, two)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
