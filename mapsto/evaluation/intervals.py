@@ -34,8 +34,10 @@ from mapsto.metrics.classification import Floats, once
 Figures = Callable[[Floats], dict[str, Floats]]
 RESAMPLES = 1000
 LEVEL = 0.10
-"""A gain counts as beyond noise when luck explains it with at most this probability, one-sided. A false step up costs
+"""A gain is likely when luck explains it with at most this probability, one-sided: enough to keep a rung. A false step up costs
 seconds and gives a model of equal worth; a missed one costs accuracy: hence 10% and not 5%."""
+SURE = 0.025
+"""The same for a gain that a report calls beyond noise, since a 95% interval stands beside it."""
 
 _CELLS = 4_000_000  # counts held at once
 
@@ -57,18 +59,34 @@ class Interval:
 @final
 @dataclass(frozen=True)
 class Difference:
-    """What `b` gains over `a` in one figure: the gain, its 95% interval, and the probability that it is luck."""
+    """What `b` gains over `a` in one figure: the gain, its 95% interval, and the probability that luck gains as much."""
 
     figure: str
     gain: float
     low: float
     high: float
     luck: float
-    beyond_noise: bool
+
+    @property
+    def likely(self) -> bool:
+        """Whether it is worth a step up: luck explains it with probability ≤ `LEVEL` (mid-p)."""
+        return self.gain > 0 and self.luck <= LEVEL
+
+    @property
+    def beyond_noise(self) -> bool:
+        """Whether a report may say so: the interval lies above 0, and luck explains it with probability ≤ `SURE`."""
+        return self.low > 0 and self.luck <= SURE
+
+    @property
+    def verdict(self) -> str:
+        """In words, of losses too."""
+        if self.high < 0 and self.luck >= 1 - SURE:
+            return "worse, beyond noise"
+        return "beyond noise" if self.beyond_noise else "within noise"
 
     def plain(self) -> dict[str, Any]:
         """JSON values."""
-        return asdict(self)
+        return {**asdict(self), "beyond_noise": self.beyond_noise}
 
 
 def bootstrap(figures: Figures, rows: int, groups: NDArray[Any] | None = None, seed: int = 0,
@@ -90,10 +108,7 @@ def wilson(hits: float, rows: int) -> tuple[float, float]:
 
 def compare(a: Tensor, b: Tensor, targets: Tensor, task: Task, figure: str | None = None,
             groups: NDArray[Any] | None = None, seed: int = 0, resamples: int = RESAMPLES) -> Difference:  # fmt: skip
-    """What scores `b` (B, K) gain over scores `a` on the same rows, in `figure` (the task's deciding one).
-
-    `beyond_noise` is true when the gain is positive and luck explains it with probability ≤ `LEVEL` (mid-p).
-    """
+    """What scores `b` (B, K) gain over scores `a` on the same rows, in `figure` (the task's deciding one)."""
     rows = len(targets)
     both, truth = joined([a, b]), torch.cat([targets, targets])
     name = figure or next(iter(task.figures(a[:1], targets[:1], once(1))))
@@ -112,7 +127,7 @@ def compare(a: Tensor, b: Tensor, targets: Tensor, task: Task, figure: str | Non
     near = 1e-9 + 1e-9 * abs(gain)
     luck = float((swapped > gain + near).mean() + (np.abs(swapped - gain) <= near).mean() / 2)
     bounds = _interval(gain, drawn)
-    return Difference(name, gain, bounds.low, bounds.high, luck, gain > 0 and luck <= LEVEL)
+    return Difference(name, gain, bounds.low, bounds.high, luck)
 
 
 def _interval(value: float, drawn: Floats) -> Interval:

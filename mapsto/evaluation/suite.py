@@ -95,10 +95,9 @@ class Report:
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, wide, strict=True)).rstrip() for row in cells]
         for row in self.table[1:]:
             if row.gain:
-                verdict = "beyond noise" if row.gain.beyond_noise else "within noise"
                 bounds = f"(95%: {row.gain.low:+.3f} to {row.gain.high:+.3f})"
                 lines.append(
-                    f"{row.gain.gain:+.3f} {bounds} {row.gain.figure.replace('_', ' ')} over {row.name}: {verdict}"
+                    f"{row.gain.gain:+.3f} {bounds} {row.gain.figure.replace('_', ' ')} over {row.name}: {row.gain.verdict}"
                 )
         return lines + [f"{r.name}: {r.note}" for r in self.table if r.note]
 

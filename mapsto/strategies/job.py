@@ -28,8 +28,8 @@ class Verdict(Protocol):
         """By how much the deciding figure rose."""
 
     @property
-    def beyond_noise(self) -> bool:
-        """Whether chance is an unlikely cause."""
+    def likely(self) -> bool:
+        """Whether luck is an unlikely cause."""
 
 
 @final

@@ -110,7 +110,7 @@ class Ladder:
         assert found.mapping.task is not None
         (a, b), truth = self._unseen(best, found)
         verdict = self.job.compare(a, b, truth, found.mapping.task)
-        return verdict.gain, verdict.beyond_noise or (last and not self.judged)
+        return verdict.gain, verdict.likely or (last and not self.judged)
 
     def _unseen(self, *found: Candidate) -> tuple[list[Tensor], Tensor]:
         """Each one's scores of the rows that none of them learnt from, and their targets: the judging rows and, where all

@@ -47,7 +47,7 @@ def test_equal_models_are_rarely_called_better(rows):
     for trial in range(300):
         easy = rng.random(rows) < 0.7  # rows that both get right: only the rest differ
         (a, target), (b, _) = (answers(easy | (rng.random(rows) < 0.4)) for _ in range(2))
-        claims += intervals.compare(a, b, target, TASK, seed=trial, resamples=300).beyond_noise
+        claims += intervals.compare(a, b, target, TASK, seed=trial, resamples=300).likely
     assert claims / 300 <= intervals.LEVEL + 0.04
 
 
@@ -57,7 +57,7 @@ def test_equal_regressors_are_rarely_called_better():
     for trial in range(200):
         truth = rng.normal(size=60)
         a, b = (torch.tensor(truth + 0.5 * rng.normal(size=60))[:, None] for _ in range(2))
-        claims += intervals.compare(a, b, torch.tensor(truth), task, seed=trial, resamples=300).beyond_noise
+        claims += intervals.compare(a, b, torch.tensor(truth), task, seed=trial, resamples=300).likely
     assert claims / 200 <= intervals.LEVEL + 0.05
 
 
@@ -68,5 +68,5 @@ def test_real_gains_are_found(rows, gain, power):
     for trial in range(100):
         base = rng.random(rows) < 0.5
         (a, target), (b, _) = answers(base), answers(base | (rng.random(rows) < 2 * gain))
-        found += intervals.compare(a, b, target, TASK, seed=trial, resamples=300).beyond_noise
+        found += intervals.compare(a, b, target, TASK, seed=trial, resamples=300).likely
     assert found / 100 >= power

@@ -160,7 +160,8 @@ def test_for_accuracy_luck_is_mcnemars_exact_mid_p(fixed, broken):
     exact = law.sf(fixed) + law.pmf(fixed) / 2
     assert found.luck == pytest.approx(exact, abs=0.02)
     assert found.gain == pytest.approx((fixed - broken) / 60)
-    assert found.beyond_noise == (fixed > broken and exact <= intervals.LEVEL)
+    assert found.likely == (fixed > broken and exact <= intervals.LEVEL)
+    assert found.beyond_noise == (found.low > 0 and exact <= intervals.SURE)
     assert found.low <= found.gain <= found.high
 
 
@@ -173,10 +174,19 @@ def test_compare_works_for_any_figure():
     assert up.figure == "r2"
     assert up.beyond_noise
     assert up.low > 0
-    assert not intervals.compare(better, worse, truth, task).beyond_noise
+    down = intervals.compare(better, worse, truth, task)
+    assert not down.beyond_noise
+    assert (up.verdict, down.verdict) == ("beyond noise", "worse, beyond noise")
     assert intervals.compare(worse, better, truth, task, figure="spearman").figure == "spearman"
     same = intervals.compare(worse, worse, truth, task)
-    assert (same.gain, same.luck, same.beyond_noise) == (pytest.approx(0), 0.5, False)
+    assert (same.gain, same.luck, same.verdict) == (pytest.approx(0), 0.5, "within noise")
+
+
+@pytest.mark.parametrize("luck", [0.01, 0.05])
+def test_a_word_never_contradicts_the_interval_beside_it(luck):
+    """What is enough to keep a rung is not enough for a report."""
+    near = intervals.Difference("accuracy", 0.047, -0.001, 0.087, luck)
+    assert (near.likely, near.beyond_noise, near.verdict) == (True, False, "within noise")
 
 
 @pytest.mark.parametrize("kind", ["single", "ordinal", "multi", "number"])
