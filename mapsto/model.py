@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from mapsto.bundle import pretext
 from mapsto.bundle.format import Facts
 from mapsto.bundle.save import save
+from mapsto.codecs.columns import ColumnsCodec
+from mapsto.codecs.joint import JointCodec
 from mapsto.codecs.labels import Labels
 from mapsto.codecs.words import WordsCodec
 from mapsto.core import config
@@ -64,10 +67,11 @@ class Model:
         return self._machine
 
     def predict(self, examples: Sequence[Any]) -> list[Any]:
-        """A prediction for each text, pair of texts or picture: `Label(name, score, scores)`, `Labels(names, scores)` or `Number(value)`.
+        """A prediction for each text, pair of texts, picture, recording or row: `Label(name, score, scores)`, `Labels(names, scores)`
+        or `Number(value)`. A DataFrame holds the columns that the model was made for.
 
         Raises:
-            DataError: not a list of what the model reads.
+            DataError: neither a list of what the model reads nor a DataFrame that has its columns.
         """
         return self.task.decode(self.scores(examples)) if len(examples) else []
 
@@ -145,7 +149,7 @@ class Model:
         known = self.facts.data.get("columns")
         if known is None:
             raise ModelError("the bundle does not say which columns it was made for; give texts to predict instead")
-        source = open_source(data, "data")
+        source = open_source(data, "data").padded(_unread(self.mapping.codec))
         order = self.facts.data["labels"]["names"] if known["kind"] == "ordinal" else None
         target, task = (known["target"], known["kind"]) if labelled else (None, None)
         return read(source, infer(source, **inputs_of(known), target=target, task=task,
@@ -264,12 +268,26 @@ class Model:
             raise ModelError("this model has no task: it only embeds; transfer it to labelled data first")
         return task
 
-    def _run(self, examples: Sequence[Any], codec: Codec, function: Any) -> torch.Tensor:
+    def _run(self, examples: Any, codec: Codec, function: Any) -> torch.Tensor:
+        examples = self._listed(examples)
         _check(examples, codec)
         self.mapping.encoder.eval()
         machine = self.machine
         return inference.collect(function, lambda rows: codec.encode([examples[int(i)] for i in rows]), len(examples), machine,
                                  window=codec.window)  # fmt: skip
+
+    def _listed(self, examples: Any) -> Any:
+        """The columns that the model reads of a DataFrame, the values of a Series or an array."""
+        pandas = sys.modules.get("pandas")
+        if pandas is not None and isinstance(examples, pandas.DataFrame):
+            return self.rows(examples, labelled=False).examples
+        return examples.tolist() if hasattr(examples, "tolist") else examples
+
+
+def _unread(codec: Codec) -> list[str]:
+    """Columns of its tables that tell nothing, so that it can do without them."""
+    table = codec.parts.get("table") if isinstance(codec, JointCodec) else codec
+    return [name for name in table.names if name not in table.columns] if isinstance(table, ColumnsCodec) else []
 
 
 def _check(examples: Any, codec: Codec) -> None:

@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from mapsto.bundle.format import Facts
+from mapsto.codecs.joint import JointCodec
 from mapsto.core.contracts import Mapping
 from mapsto.media.kinds import KINDS
 
 _HUB = {"accuracy": "accuracy", "macro_f1": "f1", "micro_f1": "f1", "exact_match": "exact_match", "r2": "r_squared",
         "pearson": "pearsonr", "spearman": "spearmanr"}  # our metrics ↦ the hub's names  # fmt: skip
+_TAGS = {"classify": {"text": "text-classification", "table": "tabular-classification"}
+         | {modality: f"{modality}-classification" for modality in KINDS},
+         "regress": {"text": "text-classification", "table": "tabular-regression"},
+         "transcribe": {"audio": "automatic-speech-recognition"}}  # task, modality ↦ the hub's name, where it has one  # fmt: skip
 _ROWS, _ITEMS = 40, 8  # of a table, of a list in one cell
 
 
@@ -100,18 +105,20 @@ def _told(name: str, spec: Named[str, Any]) -> str:
     return f"{name} ({spec['kind']})" if "kind" in spec else name
 
 
-def _kind(mapping: Mapping, facts: Facts) -> str:
-    """What the hub calls what it does."""
+def _kind(mapping: Mapping, facts: Facts) -> str | None:
+    """What the hub calls what it does, where it has a name for it."""
+    modality = mapping.codec.modality
     if mapping.task is not None:
-        return "text-classification"
-    return "feature-extraction" if "pretext/objective.json" not in facts.extras or mapping.codec.modality != "text" else (
-        "text-generation" if "causal" in mapping.encoder.attends else "fill-mask")  # fmt: skip
+        return _TAGS.get(mapping.task.name, {}).get(modality)
+    if "pretext/objective.json" in facts.extras and modality == "text":
+        return "text-generation" if "causal" in mapping.encoder.attends else "fill-mask"
+    return "image-feature-extraction" if modality == "image" else "feature-extraction"
 
 
 def _use(mapping: Mapping, facts: Facts, library: str) -> str:
     """Code that runs."""
     if library == "transformers":
-        kind = _kind(mapping, facts)
+        kind = str(_kind(mapping, facts))
         text = {"fill-mask": '"a [MASK] film"', "text-generation": '"a text"'}.get(kind, '"a text", truncation=True')
         lines = [
             "from transformers import pipeline\n",
@@ -119,11 +126,23 @@ def _use(mapping: Mapping, facts: Facts, library: str) -> str:
             f"run({text})",
         ]
     else:
-        lines = ["import mapsto\n", 'model = mapsto.load("path/to/this/folder")',
-                 f'model.{"embed" if mapping.task is None else "predict"}(["a text"])']  # fmt: skip
+        verb, (imports, examples) = "embed" if mapping.task is None else "predict", _examples(mapping)
+        lines = [*imports, "import mapsto\n", 'model = mapsto.load("path/to/this/folder")', f"model.{verb}({examples})"]
     check = "`mapsto verify path/to/this/folder` checks every byte and the golden examples.\n"
     code = "\n".join(lines)
     return f"## Use\n\n```python\n{code}\n```\n" + (f"\n{check}" if library == "mapsto" else "")
+
+
+def _examples(mapping: Mapping) -> tuple[list[str], str]:
+    """What is imported for them, and examples of what it reads; of a space without a task, of its first part."""
+    codec = mapping.codec
+    if isinstance(codec, JointCodec) and mapping.task is None:
+        codec = next(iter(codec.parts.values()))
+    if codec.modality in KINDS:
+        return [], f'["path/to/a/{KINDS[codec.modality].what}"]'
+    if codec.modality == "text":
+        return [], '[("a text", "another")]' if codec.spec().get("pair") else '["a text"]'
+    return ["import pandas\n"], 'pandas.read_csv("path/to/rows.csv")'
 
 
 def _section(title: str, values: Named[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -46,6 +46,19 @@ class Source:
         for name in wanted:
             self.require(name)
         return self.reader(rows, wanted)
+
+    def padded(self, names: Sequence[str]) -> Source:
+        """The same with a column of missing cells for each of `names` that is not there."""
+        absent = tuple(name for name in names if name not in self.columns)
+        if not absent:
+            return self
+
+        def read(rows: int, wanted: tuple[str, ...]) -> Iterator[Chunk]:
+            for chunk in self.reader(rows, tuple(name for name in wanted if name not in absent) or self.columns[:1]):
+                count = len(next(iter(chunk.values())))
+                yield {name: [None] * count if name in absent else chunk[name] for name in wanted}
+
+        return replace(self, columns=(*self.columns, *absent), reader=read)
 
     def require(self, column: str, role: str = "column") -> str:
         """The column's name, if there is such a column.

@@ -34,7 +34,7 @@ VERSION = 1
 _MANIFEST = "manifest.json"
 _ARRAYS = {"starts": np.int64, "keys": np.uint64, "sizes": np.int64}
 _BLOCK = 4 << 20  # characters that are encoded at once
-_RESIDENT = 256 << 20  # bytes of the file that may stay in this process's memory
+_RESIDENT = 64 << 20  # bytes of the file that may stay in this process's memory
 _AROUND = 1 << 16  # bytes that the system maps around one that is asked for
 
 
@@ -97,7 +97,12 @@ class Store:
         tokens = self.tokens
         for start, stop, place in zip(starts.tolist(), stops.tolist(), at.tolist(), strict=True):
             out[place : place + stop - start] = tokens[start:stop]
-        self._touched += int((stops - starts).sum()) * tokens.itemsize + len(starts) * _AROUND
+        self.taken(int((stops - starts).sum()) * tokens.itemsize + len(starts) * _AROUND)
+
+    def taken(self, size: int) -> None:
+        """So many bytes of `tokens` were read by whoever holds them: beyond `_RESIDENT` they leave this process's memory, to come back
+        when they are read again."""
+        self._touched += size
         if self._touched > _RESIDENT and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)  # the system's own copy stays, but is not counted as ours
             self._touched = 0

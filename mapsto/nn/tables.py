@@ -20,7 +20,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -102,6 +102,7 @@ class Word2Vec:
         documents: (documents,) bool: those to train on; the positions of the others count, but nothing is done there.
         threads: how many may sweep at once.
         parts: what the words are made of, where they have parts.
+        taken: told how many bytes of the tokens have been read, by whichever thread did.
 
     Inputs start uniform in ±1/(2D), outputs at 0; `weights` are live, so rows to go on from are written into them.
 
@@ -111,14 +112,16 @@ class Word2Vec:
 
     def __init__(self, tokens: NDArray[Any], offsets: NDArray[Any], counts: NDArray[Any], *, kind: str = "skipgram",
                  width: int = 100, window: int = 5, negatives: int = 5, sample: float = 1e-3, seed: int = 0,
-                 documents: NDArray[np.bool_] | None = None, threads: int = 1, parts: Parts | None = None) -> None:  # fmt: skip
+                 documents: NDArray[np.bool_] | None = None, threads: int = 1, parts: Parts | None = None,
+                 taken: Callable[[int], None] = lambda size: None) -> None:  # fmt: skip
         from mapsto.nn import draws, subwords
         from mapsto.nn import word2vec as kernels
 
         _check(kind, width, window, negatives, sample)
         self._tokens, self._offsets = tokens.view(np.ndarray), np.ascontiguousarray(offsets, np.int64)
         counts = np.ascontiguousarray(counts, np.int64)
-        _check_corpus(self._tokens, self._offsets, counts)
+        _check_corpus(self._tokens, self._offsets, counts, taken)
+        self._taken = taken
         self._used = np.ones(len(offsets) - 1, bool) if documents is None else np.ascontiguousarray(documents, bool)
         self.positions, self.width = len(tokens), width
         self.wide = -(-width // _ROUND) * _ROUND
@@ -197,6 +200,7 @@ class Word2Vec:
 
     def drawn(self, past: int, start: int, stop: int) -> Any:
         """What positions start … stop − 1 are trained on after `past` positions of earlier epochs (`draws.draw`)."""
+        self._taken((stop - start) * self._tokens.itemsize)
         return self._draw(self._tokens, self._offsets, self._used, self._keep, *self._noise, self._key, past, start,
                           stop, self._window, self._negatives)  # fmt: skip
 
@@ -229,7 +233,8 @@ def _check(kind: str, width: int, window: int, negatives: int, sample: float) ->
         raise ConfigError("word2vec: " + "; ".join(faults))
 
 
-def _check_corpus(tokens: NDArray[Any], offsets: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+def _check_corpus(tokens: NDArray[Any], offsets: NDArray[np.int64], counts: NDArray[np.int64],
+                  taken: Callable[[int], None]) -> None:  # fmt: skip
     if len(tokens) == 0 or (counts > 0).sum() < 2:
         raise DataError(f"word2vec: the corpus has {len(tokens)} tokens of {(counts > 0).sum()} words, and it takes two "
                         "different words to learn; give more text or a lower min count")  # fmt: skip
@@ -238,6 +243,7 @@ def _check_corpus(tokens: NDArray[Any], offsets: NDArray[np.int64], counts: NDAr
                         f"{offsets[0]} to {offsets[-1]}; build the token store again")  # fmt: skip
     for start in range(0, len(tokens), _CHUNK):
         part = tokens[start : start + _CHUNK]
+        taken(part.nbytes)
         if int(part.min()) < 0 or int(part.max()) >= len(counts):
             raise DataError(f"word2vec: the corpus holds word {int(part.max())} at or after token {start}, but only words "
                             f"0 to {len(counts) - 1} are counted; build the token store again")  # fmt: skip

@@ -61,7 +61,9 @@ class Data:
         """(V + 1,) how often each word is in this text."""
         found = np.zeros(len(self.counts), np.int64)
         for first in range(0, len(self.store.tokens), _BLOCK):
-            found += np.bincount(self.store.tokens[first : first + _BLOCK], minlength=len(found))
+            tokens = self.store.tokens[first : first + _BLOCK]
+            self.store.taken(tokens.nbytes)
+            found += np.bincount(tokens, minlength=len(found))
         return found
 
     @cached_property
@@ -111,7 +113,7 @@ class Data:
         count = int(self.store.manifest["tokens"])
         kernel = Word2Vec(self.store.tokens, self.store.starts, self.counts, kind=self.request.objective,
                           seed=self.request.seed, documents=~self.held, threads=threads, parts=self.parts,
-                          **self.options())  # fmt: skip
+                          taken=self.store.taken, **self.options())  # fmt: skip
         block = min(_BLOCK, -(-count // 8))
         if self.source is not None:
             self.source.write(kernel.weights, self.codec.vocabulary, self.parts)

@@ -148,6 +148,7 @@ class Text:
             held = self.held[first : first + 4096]
             sizes = np.diff(ends[first : first + len(held) + 1])
             tokens = self.store.tokens[ends[first] : ends[first + len(held)]]
+            self.store.taken(tokens.nbytes)
             for side in (0, 1):
                 counts[side] += np.bincount(tokens[np.repeat(held == bool(side), sizes)], minlength=vocabulary)
         return counts[0], counts[1]

@@ -47,6 +47,19 @@ def test_lists_and_frames_are_data_too() -> None:
         assert made.predict(["my card is lost in the mail"])[0].name == "card"
 
 
+def test_what_is_asked_may_be_a_frame_a_series_or_an_array(model: mapsto.Model) -> None:
+    pandas = pytest.importorskip("pandas")
+    texts = ["when does my card arrive?", "how old must one be?", "why was I charged?"]
+    given = model.scores(texts).numpy()
+    frame = pandas.DataFrame({"number": range(3), "text": texts}, index=[9, 0, 4])
+    for asked in (frame, frame["text"], np.array(texts), np.array(texts, object)):
+        assert np.array_equal(model.scores(asked).numpy(), given)
+    assert np.array_equal(model.embed(frame), model.embed(texts))
+    assert model.predict(frame[:0]) == []
+    with pytest.raises(DataError, match="no text column 'text'"):
+        model.predict(frame[["number"]])
+
+
 def test_saved_loaded_and_exported(model: mapsto.Model, tmp_path: Path) -> None:
     model.save(tmp_path / "m")
     again = mapsto.load(tmp_path / "m")

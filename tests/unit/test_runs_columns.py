@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 from runs import same, stop
 
@@ -78,7 +79,12 @@ def test_every_strategy_learns_saves_and_loads(strategy: str, place: Path, tmp_p
     again = mapsto.load(tmp_path / "out")
     assert np.array_equal(again.scores(asked), made.scores(asked))
     assert len(again.predict(asked)) == 3
+    frame = pandas.read_csv(place / "other.csv")  # without the column that tells nothing
+    assert [one.name for one in again.predict(frame)] == [one.name for one in again.predict(frame.to_dict("records"))]
     assert mapsto.verify(tmp_path / "out").ok
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert "pipeline_tag: tabular-classification\n" in card
+    assert 'model.predict(pandas.read_csv("path/to/rows.csv"))' in card
 
 
 def test_a_number_is_told(place: Path) -> None:
@@ -158,14 +164,15 @@ def test_on_the_command_line(place: Path, tmp_path: Path, capsys: pytest.Capture
     assert "3 numbers and 1 categories" not in said  # a date is several numbers
     assert "'one' it holds one value only" in said
     assert f"mapsto predict {model} --data rows.csv --out answers.csv" in said
-    assert (
-        main(["predict", model, "--data", "other.csv", "--out", str(tmp_path / "answers.csv")]) == 2
-    )  # it lacks a column
-    assert "'one'" in capsys.readouterr().err
-    assert main(["predict", model, "--data", "test.csv", "--out", str(tmp_path / "answers.csv")]) == 0
-    head, *answers = (tmp_path / "answers.csv").read_text().splitlines()
+    answers = ["--out", str(tmp_path / "answers.csv")]
+    assert main(["predict", model, "--data", "other.csv", *answers]) == 0  # it lacks a column that tells nothing
+    table(tmp_path / "poor.csv", 9, 4, ("answer", "income", "joined", "age"))
+    assert main(["predict", model, "--data", str(tmp_path / "poor.csv"), *answers]) == 2
+    assert "'colour'" in capsys.readouterr().err
+    assert main(["predict", model, "--data", "test.csv", *answers]) == 0
+    head, *rows_told = (tmp_path / "answers.csv").read_text().splitlines()
     assert head == "row,prediction,score,age,colour,joined,income,one"
-    assert len(answers) == 200
+    assert len(rows_told) == 200
     capsys.readouterr()
     row = '{"age": 70, "colour": "blue", "joined": "2004-05-01", "income": 7100}'
     assert main(["predict", model, row]) == 0
