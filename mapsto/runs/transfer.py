@@ -55,6 +55,8 @@ from mapsto.strategies.job import Advance, Job
 from mapsto.strategies.ladder import Ladder, Tried
 from mapsto.strategies.tune import Tuning
 
+SHORT = 400  # characters of an example that is kept with the model
+
 
 def run(request: TransferConfig, data: Mapping[str, Any] | None = None, dry: bool = False) -> Stream:
     """Yields events; returns what was made (None for a dry run, which ends after the plan).
@@ -193,10 +195,12 @@ class _Climb:
         )  # fmt: skip
 
     def _examples(self) -> list[Any]:
-        """A handful of short texts, or of files as the encoder takes them, for checks and golden outputs."""
+        """A handful of short texts, where there are none the beginnings of some, or of files as the encoder takes them, for checks
+        and golden outputs."""
         codec = self.start.codec
         if codec.modality == "text":
-            return [text for text in prepare.sample(self.table.train, 64) if len(str(text)) <= 400][:8]
+            texts = prepare.sample(self.table.train, 64)
+            return [text for text in texts if len(str(text)) <= SHORT][:8] or [_begun(text) for text in texts[:8]]
         return codec.decode(codec.encode(prepare.sample(self.table.train, 4)))
 
     def _journal(self) -> bytes:
@@ -204,6 +208,11 @@ class _Climb:
         names = [r.rung for r in self.plan.rungs if isinstance(r, Tuning)]
         paths = [self.job.place / name / JOURNAL for name in names]
         return b"".join(path.read_bytes() for path in paths if path.exists())
+
+
+def _begun(text: Any) -> Any:
+    """The beginning of a text, or of both of a pair."""
+    return text[:SHORT] if isinstance(text, str) else tuple(part[: SHORT // 2] for part in text)
 
 
 def _job(request: TransferConfig, table: Table, start: Start, plan: Plan, place: Place) -> Job:

@@ -60,6 +60,21 @@ def test_what_is_asked_may_be_a_frame_a_series_or_an_array(model: mapsto.Model) 
         model.predict(frame[["number"]])
 
 
+@pytest.mark.parametrize("pairs", [False, True])
+def test_texts_may_all_be_long(pairs: bool, tmp_path: Path) -> None:
+    said = ["my card has not come yet, and I ", "what is the rate of the euro, if I "]
+    texts = [(said[i % 2] + f"wait {i} days ") * 30 for i in range(24)]
+    parts = {"one": texts, "two": texts[::-1]} if pairs else {"text": texts}
+    made = mapsto.transfer(
+        {**parts, "label": ["card", "rate"] * 12}, target="label", text=list(parts), strategy="frozen"
+    )
+    made.save(tmp_path / "m")
+    assert mapsto.verify(tmp_path / "m").ok
+    kept = json.loads((tmp_path / "m" / "golden.json").read_text())["inputs"]
+    assert kept
+    assert all(sum(map(len, one)) <= 400 for one in kept)
+
+
 def test_saved_loaded_and_exported(model: mapsto.Model, tmp_path: Path) -> None:
     model.save(tmp_path / "m")
     again = mapsto.load(tmp_path / "m")
