@@ -99,6 +99,12 @@ class Store:
             out[place : place + stop - start] = tokens[start:stop]
         self.taken(int((stops - starts).sum()) * tokens.itemsize + len(starts) * _AROUND)
 
+    def part(self, start: int, stop: int) -> NDArray[Any]:
+        """A view of `tokens[start:stop]`, counted as read."""
+        tokens = self.tokens[start:stop]
+        self.taken(tokens.nbytes)
+        return tokens
+
     def taken(self, size: int) -> None:
         """So many bytes of `tokens` were read by whoever holds them: beyond `_RESIDENT` they leave this process's memory, to come back
         when they are read again."""

@@ -61,9 +61,7 @@ class Data:
         """(V + 1,) how often each word is in this text."""
         found = np.zeros(len(self.counts), np.int64)
         for first in range(0, len(self.store.tokens), _BLOCK):
-            tokens = self.store.tokens[first : first + _BLOCK]
-            self.store.taken(tokens.nbytes)
-            found += np.bincount(tokens, minlength=len(found))
+            found += np.bincount(self.store.part(first, first + _BLOCK), minlength=len(found))
         return found
 
     @cached_property

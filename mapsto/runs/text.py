@@ -147,8 +147,7 @@ class Text:
         for first in range(0, len(self.held), 4096):
             held = self.held[first : first + 4096]
             sizes = np.diff(ends[first : first + len(held) + 1])
-            tokens = self.store.tokens[ends[first] : ends[first + len(held)]]
-            self.store.taken(tokens.nbytes)
+            tokens = self.store.part(ends[first], ends[first + len(held)])
             for side in (0, 1):
                 counts[side] += np.bincount(tokens[np.repeat(held == bool(side), sizes)], minlength=vocabulary)
         return counts[0], counts[1]
