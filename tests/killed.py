@@ -37,7 +37,8 @@ def kill(words: Sequence[str], cache: Path, seconds: float, after: Callable[[], 
 def finish(words: Sequence[str], cache: Path) -> float:
     """Let the command end well; the seconds it took."""
     start = time.perf_counter()
-    subprocess.run(words, env=environment(cache), check=True, capture_output=True)
+    done = subprocess.run(words, env=environment(cache), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     return time.perf_counter() - start
 
 
