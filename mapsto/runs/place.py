@@ -102,8 +102,14 @@ def claim(out: str | None) -> Iterator[Place]:
 
 
 def clear(place: Place) -> None:
-    """Remove what only an unfinished run needs."""
-    shutil.rmtree(place.work, ignore_errors=True)
+    """Remove what only an unfinished run needs; at once out of sight, since what a kill leaves half removed is no unfinished run."""
+    old = place.work.with_name(f".{place.work.name}.old")
+    shutil.rmtree(old, ignore_errors=True)  # which a kill may have left
+    try:
+        os.replace(place.work, old)
+    except OSError:  # there is none, or the system moves no folder with an open file
+        old = place.work
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def finished(request: Request, saved: Mapping[str, Any] | None, out: Path) -> None:

@@ -86,6 +86,7 @@ def _again(request: TransferConfig, out: Path) -> Stream:
         raise OutputError(f"{str(out)!r} already exists and is no model of this run; choose another out or remove it")
     held = load(out)
     places.finished(request, held.facts.config, out)
+    places.clear(places.of(out))  # which a kill may have left
     told = held.facts.metrics
     yield Judged(tuple(told.get("lines", ())), told)
     if held.facts.receipt is not None:

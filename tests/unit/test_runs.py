@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,33 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
     climbed(**options, out=str(tmp_path / "cut"))
     for name in ("model.safetensors", "metrics.jsonl"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "LATEST", "run.yaml"])
+def test_a_run_that_is_killed_while_it_tidies_up_is_finished(
+    name: str, data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def half(folder: Path, ignore_errors: bool = False) -> None:
+        """Removes one kind of file and is killed, where there is one."""
+        if parts := list(Path(folder).rglob(name)):
+            for part in parts:
+                part.unlink()
+            raise Killed
+
+    request = {**data, "strategy": "partial", "epochs": 1, "out": str(tmp_path / "out")}
+    with monkeypatch.context() as patched:
+        patched.setattr("mapsto.runs.place.shutil", SimpleNamespace(rmtree=half))
+        with pytest.raises(Killed):
+            climbed(**request)
+    before = (tmp_path / "out" / "model.safetensors").read_bytes()
+    seen, _ = climbed(**request)
+    assert isinstance(seen[-1], events.Finished)
+    assert seen[-1].plain["already"]
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
+    assert {part.name for part in tmp_path.iterdir()} == {"out", "cache"}
 
 
 def test_a_dry_run_writes_nothing(data: dict[str, str], tmp_path: Path) -> None:
