@@ -160,7 +160,9 @@ def _hidden(group: Group, causal: bool, visible: Tensor | None) -> tuple[Tensor 
         hidden = later if hidden is None else hidden | later
     if visible is None:
         return hidden, None
-    unseen = ~visible[group.members, None, :length, :length]
+    sees = visible[group.members]
+    more = max(0, length - sees.shape[1])
+    unseen = ~F.pad(sees, (0, more, 0, more))[:, None, :length, :length]
     hidden = unseen if hidden is None else hidden | unseen
     blind = hidden.all(-1, keepdim=True)
     return hidden & ~blind, blind

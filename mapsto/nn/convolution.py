@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from mapsto.nn.ragged import ROUND, places
+from mapsto.nn.ragged import idle, places
 
 Seen = tuple[Tensor, Tensor]
 """(N′, k) the row that each tap of each row sees, and (N, k) the entry of the former that sees each row from each tap;
@@ -36,9 +36,9 @@ def seen(lengths: Tensor, shifts: list[int]) -> Seen:
 
     there = torch.where(inside(spots[:, None] + shift), rows + shift, count)
     back = (rows - shift) * taps + torch.arange(taps, device=lengths.device)
-    idle = -count % ROUND
-    total = (count + idle) * taps
-    return F.pad(there, (0, 0, 0, idle), value=count), torch.where(inside(spots[:, None] - shift), back, total)
+    more = idle(count)
+    total = (count + more) * taps
+    return F.pad(there, (0, 0, 0, more), value=count), torch.where(inside(spots[:, None] - shift), back, total)
 
 
 def carried(lengths: Tensor, shifts: list[int]) -> Seen:

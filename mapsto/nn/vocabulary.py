@@ -17,13 +17,17 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mapsto.nn.ragged import ROUND
 from mapsto.nn.sampling import within
 
 SCORES = 1 << 21  # entries of a block of scores: 8 MiB, which stay in the outer caches
 
 
 def cross_entropy(rows: Tensor, table: Tensor, bias: Tensor | None, target: Tensor) -> tuple[Tensor, Tensor]:
-    """(n, D), (V, D), (V,) or None, (n,) int64 ↦ the sum in nats, and how many targets have the highest score."""
+    """(n, D), (V, D), (V,) or None, (n,) int64 ↦ the sum in nats, and how many targets have the highest score.
+
+    Rows beyond the last target are idle: they count for nothing.
+    """
     total, right, _ = _CrossEntropy.apply(rows, table, bias, target, None)  # type: ignore[no-untyped-call]
     return total, right
 
@@ -63,26 +67,27 @@ def _sums(rows: Tensor, table: Tensor, bias: Tensor | None, target: Tensor, luck
     slopes = [torch.zeros_like(x, dtype=wide) if x is not None and want else None
               for x, want in zip((rows, table, bias), wanted, strict=False)]  # fmt: skip
     total, right = rows.new_zeros((), dtype=wide), target.new_zeros(())
-    size, drawn = max(1, SCORES // len(table)), target.new_empty(0 if luck is None else len(target))
-    for start in range(0, len(rows), size):
+    size, drawn = max(1, SCORES // len(table) // ROUND) * ROUND, target.new_empty(0 if luck is None else len(target))
+    for start in range(0, len(target), size):
         part, asked = rows[start : start + size], target[start : start + size, None]
-        scores = (part @ table.T).to(wide)
+        scores, real = (part @ table.T).to(wide), len(asked)
         if bias is not None:
             scores += bias
         chances = scores.log_softmax(1)
-        total -= chances.gather(1, asked).sum()
-        right += (scores.argmax(1, keepdim=True) == asked).sum()
+        total -= chances[:real].gather(1, asked).sum()
+        right += (scores[:real].argmax(1, keepdim=True) == asked).sum()
         if luck is None and not any(wanted):
             continue
         shares = chances.exp_()
         if luck is not None:
-            drawn[start : start + size] = within(shares, luck[start : start + size])
+            drawn[start : start + size] = within(shares[:real], luck[start : start + size])
         if not any(wanted):
             continue
-        lean = shares.scatter_add_(1, asked, -torch.ones_like(asked, dtype=wide))
+        shares[:real].scatter_add_(1, asked, -torch.ones_like(asked, dtype=wide))
+        shares[real:] = 0.0
         if slopes[2] is not None:
-            slopes[2] += lean.sum(0)
-        lean = lean.to(rows.dtype)
+            slopes[2] += shares.sum(0)
+        lean = shares.to(rows.dtype)
         if slopes[0] is not None:
             slopes[0][start : start + size] = lean @ table
         if slopes[1] is not None:

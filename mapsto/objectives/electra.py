@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from mapsto.core.contracts import Batch, Encoder, Lexical, Loss, Objective, Staged
 from mapsto.core.errors import ConfigError
+from mapsto.nn.ragged import rounded
 from mapsto.nn.vocabulary import guessed
 from mapsto.objectives.choice import Choice, Draws, check
 from mapsto.objectives.tie import table
@@ -117,11 +118,11 @@ class Electra(Objective):
         return dict(self._spec)
 
     def _guesses(self, encoder: Encoder, batch: Batch, asked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows (n, D), table (V, D) and bias (V,) whose products are the generator's scores at the hidden positions."""
+        """Rows (n, D) and idle ones, table (V, D) and bias (V,) whose products are the generator's scores at the hidden positions."""
         if not isinstance(encoder, Staged) or not isinstance(encoder, Lexical):
             raise ConfigError(f"electra: its generator shares the encoder's entry and table of words, which {encoder.name!r} does not "
                               "show; take a transformer, a recurrent net or a convnet")  # fmt: skip
         assert isinstance(self.generator, Staged)
         rows = self.enter(encoder.below(batch, 0)).float()  # residuals stay float32 under autocast
-        rows = self.generator.above(rows, batch, 0).rows[asked]
+        rows = rounded(self.generator.above(rows, batch, 0).rows[asked])
         return self.norm(F.gelu(self.leave(rows))), table(encoder, self.name, self._spec["vocabulary"]), self.bias

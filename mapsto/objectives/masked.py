@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from mapsto.core.contracts import Batch, Encoder, Loss, Objective
 from mapsto.core.errors import ConfigError, listing
+from mapsto.nn.ragged import rounded
 from mapsto.nn.vocabulary import cross_entropy
 from mapsto.objectives.choice import Choice, Draws, check
 from mapsto.objectives.tie import table
@@ -95,8 +96,8 @@ class Masked(Objective):
             ConfigError: pairs are asked for, and the batches hold none.
         """
         asked, encoded = batch["labels"] >= 0, encoder(batch)
-        rows = self._transformed(encoded.rows[asked])
-        total, right = cross_entropy(rows, self._table(encoder), self.bias, batch["labels"][asked])
+        rows, labels = self._transformed(rounded(encoded.rows[asked])), batch["labels"][asked]
+        total, right = cross_entropy(rows, self._table(encoder), self.bias, labels)
         parts = {"accuracy": float(right)}
         if self.follows is not None:
             if missing := [field for field in ("types", "follows") if field not in batch]:
@@ -108,7 +109,7 @@ class Masked(Objective):
             truth = batch["follows"].to(score.dtype)
             total = total + (hidden * F.binary_cross_entropy_with_logits(score, truth, reduction="none")).sum()
             parts["follows"] = float((hidden * ((score > 0) == (truth > 0))).sum())
-        return Loss(total, float(len(rows)), parts)
+        return Loss(total, float(len(labels)), parts)
 
     def scores(self, encoder: Encoder, rows: Tensor) -> Tensor:
         """(n, D) rows of the encoder ↦ (n, V) float32 scores of the token that belongs there."""

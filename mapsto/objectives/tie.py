@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mapsto.core.contracts import Batch, Encoder, Lexical, Loss, Objective
 from mapsto.core.errors import ConfigError
+from mapsto.nn.ragged import rounded
 from mapsto.nn.vocabulary import cross_entropy
 
 
@@ -35,9 +36,9 @@ class Tied(Objective):
     def forward(self, encoder: Encoder, batch: Batch) -> Loss:
         """The sum over the positions that have a label; `accuracy` counts those whose token has the highest score."""
         asked = batch["labels"] >= 0
-        rows = encoder(batch).rows[asked]
-        total, right = cross_entropy(rows, self._table(encoder), None, batch["labels"][asked])
-        return Loss(total, float(len(rows)), {"accuracy": float(right)})
+        rows, labels = rounded(encoder(batch).rows[asked]), batch["labels"][asked]
+        total, right = cross_entropy(rows, self._table(encoder), None, labels)
+        return Loss(total, float(len(labels)), {"accuracy": float(right)})
 
     def scores(self, encoder: Encoder, rows: Tensor) -> Tensor:
         """(n, D) rows of the encoder ↦ (n, V) float32 scores of the token that is asked for there."""

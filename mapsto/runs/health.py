@@ -40,6 +40,7 @@ SHARE = 0.05
 BANDS = ("frequent", "middle", "rare")  # a third of the running text each
 _LEAST, _MOST = 4, 20  # looks
 _ROWS, _ASKED = 2048, 4096  # features, and tokens judged by frequency, in a look
+_PART = 256  # of these tokens at once: their scores for all words are wide
 _FEWEST = 200  # rows of a probe
 
 
@@ -115,7 +116,7 @@ class Health:
         with Seen(self._data, self._objective, self._encoder) as seen:
             found |= text.look(self._objective, self._encoder, self._held, self._machine, positions)
         if (name := _bits(self._data)) is not None:
-            found[name] = -found["log_likelihood"] / math.log(2) / self._data.bytes_a_token()
+            found[name] = -found["log_likelihood"] / math.log(2) / self._data.bytes_a_token
         return {**found, **seen.figures()}
 
 
@@ -163,7 +164,8 @@ class Seen:
         labels = given[0]["labels"]
         asked = (labels >= 0).nonzero().squeeze(1)[:_ASKED]
         wanted = labels[asked]
-        right = self._objective.scores(self._encoder, made.rows[asked]).argmax(1) == wanted
+        best = [self._objective.scores(self._encoder, made.rows[part]).argmax(1) for part in asked.split(_PART)]
+        right = torch.cat(best) == wanted
         band = self._band[wanted.cpu()]
         self._tally += torch.stack([torch.bincount(part, minlength=len(BANDS)) for part in (band, band[right.cpu()])])
 

@@ -49,7 +49,7 @@ def _beginning(data: Text) -> list[int]:
 
 
 def _tokens(data: Text, size: int) -> int:
-    return max(4, round(size / data.bytes_a_token()))
+    return max(4, round(size / data.bytes_a_token))
 
 
 def _written(data: Text, objective: Causal, encoder: Encoder, tokenizer: Any, ids: list[int]) -> str:

@@ -172,6 +172,7 @@ class Text:
             known["loss"] += float(torch.special.entr(follows / follows.sum()).sum())
         return known
 
+    @cached_property
     def bytes_a_token(self) -> float:
         """Of the held-out documents, whose ends a causal model is asked for too."""
         tokens = np.diff(self.store.starts)[self.held].sum()

@@ -58,7 +58,7 @@ def evaluate(mapping: Composed, facts: Facts, data: str) -> dict[str, float]:
     loss, size = -found.pop("log_likelihood"), int(unseen.store.sizes.sum())
     figures = {"loss": loss, **found, "uniform": math.log(unseen.store.manifest["vocabulary"]), "bytes": float(size)}
     if objective.name == "causal":
-        figures["bits_per_byte"] = loss / math.log(2) / unseen.bytes_a_token()
+        figures["bits_per_byte"] = loss / math.log(2) / unseen.bytes_a_token
     return figures
 
 

@@ -13,7 +13,7 @@ from mapsto.encoders import architectures, pretrained, sources
 from mapsto.encoders.transformer import Transformer
 from mapsto.nn.attention import attend
 from mapsto.nn.positions import aim, angles, sinusoids
-from mapsto.nn.ragged import layout
+from mapsto.nn.ragged import layout, rounded
 from mapsto.nn.transformer import ACTIVATIONS, Block
 
 LENGTHS = torch.tensor([5, 1, 19, 5, 30, 18, 2, 17])
@@ -93,9 +93,9 @@ def naive(qkv: Tensor, lengths: Tensor, causal: bool, visible: Tensor | None) ->
 @pytest.mark.parametrize("masked", [False, True])
 def test_attention_is_the_naive_loop(mixed: int, causal: bool, masked: bool) -> None:
     make = torch.Generator().manual_seed(0)
-    lengths = torch.tensor([3, 6, 1, 6, 5])
-    qkv = torch.randn(21, 3, 2, 4, generator=make, dtype=torch.float64)
-    visible = torch.rand(5, 6, 6, generator=make) < 0.6 if masked else None
+    lengths = torch.tensor([3, 12, 1, 12, 9])
+    qkv = torch.randn(37, 3, 2, 4, generator=make, dtype=torch.float64)
+    visible = torch.rand(5, 12, 12, generator=make) < 0.6 if masked else None
     plan = layout(lengths, mixed)
     assert (len(plan.groups) == 1) is (mixed > 0)
     ours = plan.leave(attend(plan.enter(qkv), plan, causal, visible))
@@ -120,9 +120,15 @@ def test_long_windows_take_the_fused_kernel(causal: bool, monkeypatch: pytest.Mo
     written = attend(qkv[plan.sort], plan, causal)
     monkeypatch.setattr("mapsto.nn.attention.LONG", 16)
     assert torch.allclose(attend(qkv[plan.sort], plan, causal), written, atol=1e-6)
-    long = torch.randn(20, 3, 2, 2, dtype=torch.float64, requires_grad=True)
-    twenty = layout(torch.tensor([20]))
-    assert torch.autograd.gradcheck(lambda x: attend(x, twenty, causal), long)
+    long = torch.randn(24, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+    alone = layout(torch.tensor([24]))
+    assert torch.autograd.gradcheck(lambda x: attend(x, alone, causal), long)
+
+
+def test_few_shapes_occur() -> None:
+    few = layout(torch.tensor([60, 61, 62, 63, 64, 65, 257, 260]))
+    assert [(group.windows, group.longest) for group in few.groups] == [(5, 64), (1, 72), (1, 257), (1, 260)]
+    assert [len(rounded(torch.zeros(n, 2))) for n in (1, 16, 2047, 2049, 4096)] == [16, 16, 2048, 2112, 4096]
 
 
 def test_attention_leaves_its_input_as_it_is() -> None:

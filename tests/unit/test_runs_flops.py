@@ -12,6 +12,7 @@ from toys import one_thread  # noqa: F401
 from mapsto.core.batches import select
 from mapsto.core.contracts import Batch
 from mapsto.encoders import ENCODERS
+from mapsto.nn.ragged import ROUND
 from mapsto.objectives import OBJECTIVES
 from mapsto.runs import flops
 
@@ -24,10 +25,13 @@ NETS: dict[str, dict[str, Any]] = {
 
 
 def shown(objective: Any, sizes: tuple[int, ...] = (32, 32, 32)) -> Batch:
-    """Windows of so many positions, as the encoder sees them."""
+    """Windows of so many positions, as the encoder sees them; a round number of them is asked for."""
     lengths = torch.tensor(sizes) + (objective.name == "causal")
     given = {"ids": torch.arange(int(lengths.sum())) % (V - 5) + 5, "lengths": lengths}
-    return objective.corrupt(given, 0, 0)
+    made = objective.corrupt(given, 0, 0)
+    asked = (made["labels"] >= 0).nonzero().squeeze(1)
+    made["labels"][asked[len(asked) // ROUND * ROUND :]] = -1
+    return made
 
 
 def counted(encoder: Any, objective: Any, batch: Batch) -> float:
@@ -44,9 +48,9 @@ def test_it_is_what_torch_counts_but_for_what_causal_attention_hides(name: str, 
     encoder = ENCODERS.load("transformer" if net == "gated" else net)(
         vocabulary=V, width=D, depth=DEPTH, limit=64, **NETS[net], **kind
     )
-    more = {} if name == "causal" else {"mask": 4, "special": [0, 1, 2, 3]}
+    more = {} if name == "causal" else {"mask": 4, "special": [0, 1, 2, 3], "share": 0.3}
     objective = OBJECTIVES.load(name)(V, D, tied=tied, **more)
-    batch = shown(objective)  # equal windows of a round number: nothing is padded
+    batch = shown(objective)  # and equal windows of a round number: nothing is padded
     hidden = 0.0 if net == "convnet" or name == "masked" else sum(T * (T - 1) / 2 for T in batch["lengths"].tolist())
     assert flops.step(encoder, objective, [batch]) + 12 * D * DEPTH * hidden == counted(encoder, objective, batch)
     uneven = shown(objective, (32, 7, 24))
@@ -57,7 +61,7 @@ def test_it_is_what_torch_counts_but_for_what_causal_attention_hides(name: str, 
 def test_a_generator_and_what_joins_it_to_the_encoder_see_every_row() -> None:
     encoder, narrow = (ENCODERS.load("transformer")(vocabulary=v, width=d, depth=DEPTH, limit=64, **NETS["transformer"])
                        for v, d in ((V, D), (1, D // 2)))  # fmt: skip
-    objective = OBJECTIVES.load("electra")(V, D, narrow, mask=4, special=[0, 1, 2, 3])
+    objective = OBJECTIVES.load("electra")(V, D, narrow, mask=4, special=[0, 1, 2, 3], share=0.3)
     batch = shown(objective)
     judged = 6 * D * len(batch["ids"])  # the judge, which is a row and no matrix
     assert flops.step(encoder, objective, [batch]) + judged == counted(encoder, objective, batch)
