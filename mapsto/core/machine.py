@@ -105,6 +105,16 @@ def _chosen(asked: str) -> Machine:
     return Machine(device, threads, precision, matmul, round(rate, 1), tuple(reasons))
 
 
+def peak() -> float:
+    """Bytes of memory that this process has held at most so far; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(size if platform.system() == "Darwin" else 1024 * size)
+
+
 def describe() -> dict[str, str]:
     """The machine and the versions that a result depends on."""
     return {"python": platform.python_version(), "torch": torch.__version__, "system": platform.system(),

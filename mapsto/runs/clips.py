@@ -114,10 +114,6 @@ class Recordings(Unlabelled):
             ("rate", f"{settings.rate:g}, adamw", "as asked" if self.request.rate else "of Adam in small nets; falls along a cosine"),
         )  # fmt: skip
 
-    def memory(self, encoder: Encoder) -> float:
-        """Of a part's activations."""
-        return 100.0 * self.most * encoder.width * len(encoder.depths)
-
 
 def read(request: PretrainConfig) -> Recordings:
     """Read a folder or a table of recordings, and decode them unless that was done before.

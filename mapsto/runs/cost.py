@@ -7,7 +7,7 @@ from typing import final
 
 from mapsto.core.contracts import Encoder, Objective
 from mapsto.core.durations import Duration
-from mapsto.core.machine import Machine
+from mapsto.core.machine import Machine, peak
 from mapsto.engine.loop import Run, Settings
 from mapsto.runs import flops, forecast, health
 from mapsto.runs.config import PretrainConfig
@@ -15,6 +15,7 @@ from mapsto.runs.plan import Reason
 from mapsto.runs.text import Text
 
 _MEASURED = 0.01  # of a budget, to find out how many steps it is
+_GROWS = 1.2  # of the memory that the first steps took: the heap spreads for about a hundred more
 _HEAD, _RATE = 0.2, 1e-3  # steps of a new head alone for each step of all, and their rate: what shallow nets take
 
 
@@ -62,10 +63,9 @@ def measured(request: PretrainConfig, data: Text, machine: Machine) -> Cost:
         ("pace", f"{pace * data.size.batch:,.0f} positions/s", f"measured on batches of this text; "
          f"{pace * work / machine.gflops / 1e9:.0%} of what products of matrices reach on this machine"),
         ("length", f"{steps:,} steps", f"{steps / batches.per_epoch:.1f} passes over the text"),
-        *forecast.reason(data, objective, steps, steps / batches.per_epoch),
+        forecast.reason(data, objective, steps, steps / batches.per_epoch),
     ]  # fmt: skip
     if head:
         why = "of the new head alone, lest its first guesses undo what the encoder knows"
         reasons.append(("head first", f"{head:,} steps before them", why))
-    parameters = sum(p.numel() for p in (*encoder.parameters(), *objective.parameters()))
-    return Cost(steps, head, budget, steps * each, 4.0 * parameters * 4 + 4e8, tuple(reasons))
+    return Cost(steps, head, budget, steps * each, _GROWS * peak(), tuple(reasons))

@@ -43,17 +43,20 @@ PASSES = 4  # over a text, at most: of more none of these runs tells
 _UNUSUAL = ("source", "vectors", "nsp", "units", "width", "depth", "context", "batch", "rate", "optimiser", "tokenizer")
 
 
-def reason(data: Text, objective: Objective, steps: int, passes: float) -> tuple[Reason, ...]:
-    """A line of the plan for so many steps, so many `passes` over the text; none where no runs like it were made."""
+def reason(data: Text, objective: Objective, steps: int, passes: float) -> Reason:
+    """The line of the plan for so many steps, so many `passes` over the text."""
+    share = _share(data, steps, passes)
+    if share is None:
+        return ("loss", "not foretold", "no run like this one was measured")
+    spread, chance = KNOWN[data.request.objective].spread, data.chance(objective)["loss"]
+    low, high = chance * share * (1 - spread), min(chance, chance * share * (1 + spread))
+    return ("loss", f"about {chance * share:.2f} ({low:.2f} to {high:.2f})", f"nats a held-out label, where frequencies alone reach "
+            f"{chance:.2f}: between what runs like this one came to")  # fmt: skip
+
+
+def _share(data: Text, steps: int, passes: float) -> float | None:
     request = data.request
     usual = (request.net, request.recipe, request.size) == ("transformer", "modern", "tiny") and passes <= PASSES
     if request.objective not in KNOWN or not usual or any(getattr(request, name) for name in _UNUSUAL):
-        return ()
-    runs = KNOWN[request.objective]
-    share = runs.share(steps * data.size.batch * data.size.objective.get("share", 1.0))
-    if share is None:
-        return ()
-    chance = data.chance(objective)["loss"]
-    low, high = chance * share * (1 - runs.spread), min(chance, chance * share * (1 + runs.spread))
-    return (("loss", f"about {chance * share:.2f} ({low:.2f} to {high:.2f})", f"nats a held-out label, where frequencies alone reach "
-             f"{chance:.2f}: between what runs like this one came to"),)  # fmt: skip
+        return None
+    return KNOWN[request.objective].share(steps * data.size.batch * data.size.objective.get("share", 1.0))

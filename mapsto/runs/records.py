@@ -99,12 +99,6 @@ class Table(Unlabelled):
             ("rate", f"{settings.rate:g}, adamw", "as asked" if self.request.rate else "of Adam in small nets; falls along a cosine"),
         )  # fmt: skip
 
-    def memory(self, encoder: Encoder) -> float:
-        """Of the rows and of a step's activations."""
-        cells = self.codec.numbers + len(self.codec.sizes)
-        shown = self.batch * (2 if self.request.objective == Scarf.name else 1)
-        return 13.0 * cells * len(self.rows) + 200.0 * shown * cells * encoder.width * len(encoder.depths)
-
 
 def read(request: PretrainConfig) -> Table:
     """Read a table.

@@ -22,7 +22,7 @@ from mapsto.core.contracts import Batch, Codec, Encoder, Objective
 from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.durations import Duration
 from mapsto.core.errors import DataError
-from mapsto.core.machine import Machine, probe
+from mapsto.core.machine import Machine, peak, probe
 from mapsto.data.loader import Loader
 from mapsto.data.rows import Rows
 from mapsto.engine import infer as inference
@@ -74,10 +74,6 @@ class Unlabelled(ABC):
     @abstractmethod
     def reasons(self, encoder: Encoder, objective: Objective, settings: Settings) -> tuple[Reason, ...]:
         """The settings of shape, input, batch and rate."""
-
-    @abstractmethod
-    def memory(self, encoder: Encoder) -> float:
-        """Bytes that a step takes beside the weights and their moments."""
 
     @final
     def shares(self) -> list[str]:
@@ -200,11 +196,8 @@ def derived(request: PretrainConfig, data: Unlabelled) -> Plan:
         ("pace", f"{pace * data.batch:,.0f} {data.what}/s", "measured on these"),
         ("length", f"{steps:,} steps", f"{passes:.1f} passes over the {data.what}"),
     )  # fmt: skip
-    marks, weights = data.fingerprints(), sum(p.numel() for p in encoder.parameters())
-    memory = (
-        16.0 * weights + 3.0 * sum(value.nbytes for value in objective.state_dict().values()) + data.memory(encoder)
-    )
-    return Plan(machine, marks["data"], marks["codec"], steps, budget=budget, seconds=steps / pace, memory=6e8 + memory,
+    marks = data.fingerprints()
+    return Plan(machine, marks["data"], marks["codec"], steps, budget=budget, seconds=steps / pace, memory=peak(),
                 reasons=reasons)  # fmt: skip
 
 

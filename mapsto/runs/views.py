@@ -99,12 +99,6 @@ class Pictures(Unlabelled):
             ("rate", f"{settings.rate:g}, adamw", "as asked" if request.rate else "of Adam in small nets; falls along a cosine"),
         )  # fmt: skip
 
-    def memory(self, encoder: Encoder) -> float:
-        """Of the views of a step on their way through."""
-        patches = 16 * len(encoder.depths) * int(self.codec.lengths([0])[0])
-        kept = patches if encoder.name == Patches.name else self.codec.size**2
-        return 2 * self.batch * kept * encoder.width * 4.0
-
 
 def read(request: PretrainConfig) -> Pictures:
     """Read a folder or a table of pictures, and decode them unless that was done before.

@@ -20,7 +20,7 @@ from mapsto.core.contracts import Mapping as Composed
 from mapsto.core.contracts import Objective, Step
 from mapsto.core.durations import Duration
 from mapsto.core.errors import listing
-from mapsto.core.machine import probe
+from mapsto.core.machine import peak, probe
 from mapsto.encoders import vectors
 from mapsto.encoders.words import Words
 from mapsto.engine.drive import Noted, drive
@@ -60,10 +60,8 @@ def derived(request: PretrainConfig, data: Data) -> Plan:
         ("pace", f"{pace:,.0f} words/s", "measured on words of this text"),
         ("length", f"{positions / count:.1f} passes", f"{positions:,} words in {steps:,} steps; {why}"),
     )  # fmt: skip
-    rows = 2 * len(data.counts) + (0 if data.parts is None else len(data.counts) + data.parts.buckets)
-    memory = 3e8 + 8.0 * rows * data.options()["width"] + count * data.store.tokens.itemsize
     return Plan(machine, data.text, data.store.manifest["tokenizer"], steps, budget=budget, seconds=positions / pace,
-                memory=memory, reasons=reasons, source=data.fingerprints().get("source"))  # fmt: skip
+                memory=peak(), reasons=reasons, source=data.fingerprints().get("source"))  # fmt: skip
 
 
 def _slow(request: PretrainConfig, data: Data) -> str:
