@@ -136,10 +136,11 @@ class Run(Iterator[Step]):
         return Step(self.index, loss, parts, norm, rate, sums.examples, sums.positions, seconds)
 
     def pace(self, seconds: float = 0.0) -> float:
-        """Steps a second: the median of the next steps, three or as many as fit in `seconds`; they change nothing, as
-        their updates have the rate 0.
+        """Steps a second, of the next steps, three or as many as fit in `seconds`; they change nothing, as their updates have
+        the rate 0.
 
-        The median, since the first step prepares what the others find prepared, and another process may disturb any.
+        The mean of those that took less than twice their lower quartile: the first step prepares what the others find
+        prepared, and another process may make most of them ten times as long.
         """
         buffers = {name: value.clone() for name, value in self._buffers.items()}  # running statistics
         moments = {name: value.clone() for name, value in self._optimiser.state().items()}
@@ -156,7 +157,8 @@ class Run(Iterator[Step]):
         self._optimiser.restore(moments)
         for name, value in self._buffers.items():
             value.copy_(buffers[name])
-        return 1.0 / statistics.median(took)
+        usual = 2 * sorted(took)[len(took) // 4]
+        return 1.0 / statistics.mean(seconds for seconds in took if seconds < usual)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that resuming needs: live tensors (save or copy them before the next step) and JSON values.

@@ -148,6 +148,13 @@ def test_wall_time_is_resolved_once_and_saved() -> None:
     assert [s.loss for s in repeat] == [s.loss for s in going]
 
 
+def test_a_disturbance_does_not_slow_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    took = [5.0, 0.1, 0.1, 0.12, 0.08, 3.0, 3.0, 3.0, 3.0]  # the first prepares, the last are disturbed
+    clock = (value for seconds in took for value in (0.0, seconds))
+    monkeypatch.setattr("mapsto.engine.loop.time.perf_counter", lambda: next(clock))
+    assert run(Settings(steps=9)).pace(sum(took)) == pytest.approx(10.0)
+
+
 def test_size_is_what_a_checkpoint_takes() -> None:
     for kind in ("adamw", "sgd"):
         going = run(Settings(steps=1, optimiser=kind, rate=0.1))
