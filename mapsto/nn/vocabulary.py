@@ -70,15 +70,14 @@ def _sums(rows: Tensor, table: Tensor, bias: Tensor | None, target: Tensor, luck
     size, drawn = max(1, SCORES // len(table) // ROUND) * ROUND, target.new_empty(0 if luck is None else len(target))
     for start in range(0, len(target), size):
         part, asked = rows[start : start + size], target[start : start + size, None]
-        scores, real = (part @ table.T).to(wide), len(asked)
-        if bias is not None:
-            scores += bias
-        chances = scores.log_softmax(1)
-        total -= chances[:real].gather(1, asked).sum()
-        right += (scores[:real].argmax(1, keepdim=True) == asked).sum()
-        if luck is None and not any(wanted):
-            continue
-        shares = chances.exp_()
+        real, scores = len(asked), part @ table.T
+        scores = scores.to(wide) if bias is None else scores + bias.to(wide)
+        highest, word = scores.max(1, keepdim=True)
+        shares = scores.softmax(1)
+        # log Σ exp(s) = max s - log max p, where log p itself would be -∞ for what is far below the highest
+        nats = highest - shares.gather(1, word).log_()
+        total += (nats[:real] - scores[:real].gather(1, asked)).sum()
+        right += (word[:real] == asked).sum()
         if luck is not None:
             drawn[start : start + size] = within(shares[:real], luck[start : start + size])
         if not any(wanted):
